@@ -1,0 +1,49 @@
+# `make help` lists the targets. Everything is installed in .venv, and nowhere else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types tests notebooks bench compare format clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## train NumPy models on real data, and check every number against torch
+	$(BIN)/python -m arrayopt demo
+
+test: lint types tests  ## lint, types, tests, doctests and notebooks
+
+lint: $(READY)  ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy --strict
+	$(BIN)/mypy
+
+tests: $(READY)  ## pytest with doctests and branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+notebooks: $(READY)  ## run all notebooks afresh and store their outputs
+	$(BIN)/python tests/test_notebooks.py
+
+compare: $(READY)  ## steps of arrayopt and torch side by side
+	$(BIN)/python asv_benchmarks/compare_torch.py
+
+bench: $(READY)  ## a short run of the asv suite
+	$(BIN)/pip install --quiet "asv>=0.6.4"
+	cd asv_benchmarks && ../$(BIN)/asv run --quick --show-stderr --python=same
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist *.egg-info
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@

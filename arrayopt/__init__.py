@@ -1,0 +1,42 @@
+"""torch.optim for arrays: optimizers on NumPy and every array-API library, without autograd.
+
+>>> import numpy as np
+>>> import arrayopt as optim
+>>> w = np.array([3.0, -2.0])
+>>> opt = optim.Adam([w], lr=0.1)
+>>> for _ in range(100):
+...     opt.step(grads=[2 * w])  # the gradient of sum(w**2)
+>>> bool(np.abs(w).max() < 0.1)
+True
+"""
+
+from arrayopt.algorithms import SGD, Adam, AdamW
+from arrayopt.optimizer import (
+    Optimizer,
+    StateSlot,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from arrayopt.options import Range
+from arrayopt.parameter import Buffer, Module, Parameter
+from arrayopt.threads import get_num_threads, set_num_threads
+from arrayopt.trace import TraceError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Buffer",
+    "Module",
+    "Optimizer",
+    "Parameter",
+    "Range",
+    "StateSlot",
+    "TraceError",
+    "get_num_threads",
+    "register_optimizer_step_post_hook",
+    "register_optimizer_step_pre_hook",
+    "set_num_threads",
+]

@@ -1,0 +1,37 @@
+"""The few lines that several rules share.
+
+Each takes arrays (or placeholders for them) and Python numbers, and returns a new array. The
+rounding follows torch's for-loop implementation.
+"""
+
+from __future__ import annotations
+
+from arrayopt.namespace import Array
+
+__all__ = ["decay_weights", "ema", "ema_of_square", "penalize"]
+
+
+def penalize(grad: Array, param: Array, weight_decay: float) -> Array:
+    """The gradient of the loss with an L2 penalty ``weight_decay / 2 * param**2`` added."""
+    return grad + weight_decay * param if weight_decay else grad
+
+
+def decay_weights(param: Array, lr: float, weight_decay: float) -> Array:
+    """Decoupled weight decay: `param` drawn towards zero, apart from the gradient."""
+    return param * (1 - lr * weight_decay) if weight_decay else param
+
+
+def ema(average: Array, value: Array, beta: float) -> Array:
+    """The exponential moving average ``beta * average + (1 - beta) * value``.
+
+    Written as an interpolation from the nearer end, which loses less to rounding.
+    """
+    weight = 1 - beta
+    if weight < 0.5:
+        return average + weight * (value - average)
+    return value - (value - average) * (1 - weight)
+
+
+def ema_of_square(average: Array, value: Array, beta: float) -> Array:
+    """The exponential moving average of ``value**2``."""
+    return beta * average + (1 - beta) * value * value

@@ -1,0 +1,145 @@
+"""What a backend is, and how the optimizer finds one.
+
+A backend is a module that holds executors. An `Executor` takes a `Batch` (parameters of one
+group, of one dtype and device, at the same step) and carries out its rule. The core imports no
+backend: it finds them here by name, the built-in ones in `BUILTIN` and anybody else's through the
+entry-point group ``arrayopt.backends``, whose entries name an `Executor` subclass.
+
+To write one, subclass `Executor`; :mod:`arrayopt.backends.array_api` is the shortest example.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from arrayopt.namespace import Array
+from arrayopt.trace import Program, Rule, trace
+
+__all__ = ["Batch", "Executor", "Implementation", "available", "find"]
+
+Implementation = Literal["for-loop", "foreach", "fused"]
+
+BUILTIN = {
+    "array_api": "arrayopt.backends.array_api:ForLoop",
+    "numpy_blocked": "arrayopt.backends.numpy_blocked:NumPyBlocked",
+}
+ENTRY_POINTS = "arrayopt.backends"
+SPEED = ("fused", "foreach", "for-loop")
+
+
+@dataclass(slots=True)
+class Batch:
+    """Parameters that take the same step: one group, dtype, device, state layout and step count.
+
+    Attributes
+    ----------
+    rule : callable
+        ``rule(xp, param, grad, state, group) -> (param, state)``.
+    group : mapping
+        The hyperparameters of the group as Python numbers.
+    params : list
+        The parameter objects, whose ``.data`` an executor rebinds if it cannot write in place.
+    arrays, grads : list of array
+        Their data and gradients. Gradients are never written to. They may differ from the data in
+        dtype (to be cast) and in layout, not in shape.
+    states : dict of str to list of array
+        The state arrays, aligned with `params`. An executor updates them in place, or replaces
+        the elements of the lists, and adds the entries that the rule returns for the first time.
+    scalars : dict of str to number
+        The state that is plain numbers. Updated from what the rule returns.
+    rebind : bool
+        Whether the data and state are to be rebound to new arrays instead of written to.
+    memo : dict
+        For the executor, to keep what does not change while the batch is stepped again with the
+        same `arrays` and `states`.
+    """
+
+    rule: Rule
+    group: Mapping[str, Any]
+    params: list[Any]
+    arrays: list[Array]
+    grads: list[Array]
+    states: dict[str, list[Array]]
+    scalars: dict[str, Any]
+    rebind: bool = False
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    def trace(self) -> Program:
+        """The program of this step."""
+        return trace(self.rule, tuple(self.states), self.scalars, self.group)
+
+
+class Executor(ABC):
+    """One way to carry out a rule.
+
+    Attributes
+    ----------
+    name : str
+        How it is called in `Optimizer.implementation` and by ``python -m arrayopt info``.
+    implementation : {"for-loop", "foreach", "fused"}
+        Which of torch's three implementations it stands for.
+    traces : bool
+        Whether it runs the program of a rule. If not, it runs the rule itself.
+    """
+
+    name: ClassVar[str]
+    implementation: ClassVar[Implementation]
+    traces: ClassVar[bool] = True
+
+    @abstractmethod
+    def accepts(self, array: Array) -> bool:
+        """Whether parameters like `array` can be updated here."""
+
+    @abstractmethod
+    def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
+        """New arrays like `arrays`, filled with `fill` (both parts, if they are complex)."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> Program | None:
+        """Do all that can fail, and change nothing that the user sees."""
+
+    @abstractmethod
+    def run(self, batch: Batch, program: Program | None) -> None:
+        """Update data and state of `batch`."""
+
+
+@functools.cache
+def _load() -> tuple[dict[str, Executor], dict[str, str]]:
+    from importlib.metadata import entry_points
+
+    targets = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | BUILTIN
+    executors, missing = {}, {}
+    for name, target in targets.items():
+        module, _, attribute = target.partition(":")
+        try:
+            executors[name] = getattr(importlib.import_module(module), attribute)()
+        except ImportError as error:
+            missing[name] = str(error)
+    return executors, missing
+
+
+def available() -> Mapping[str, Executor]:
+    """The executors that can be used here, by name."""
+    return _load()[0]
+
+
+def missing() -> Mapping[str, str]:
+    """The backends that cannot be imported, and why."""
+    return _load()[1]
+
+
+def find(array: Array, implementation: Implementation | None = None) -> Executor | None:
+    """The fastest executor for `array`, or the fastest one of that `implementation`."""
+    return next(_candidates(array, implementation), None)
+
+
+def _candidates(array: Array, implementation: Implementation | None) -> Iterator[Executor]:
+    for kind in SPEED if implementation is None else (implementation,):
+        for executor in available().values():
+            if executor.implementation == kind and executor.accepts(array):
+                yield executor

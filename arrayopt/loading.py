@@ -1,0 +1,192 @@
+"""Reading a saved ``state_dict`` into the groups and the state of an optimizer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from arrayopt import backend
+from arrayopt.batching import StateSlot
+from arrayopt.namespace import Array, convert, is_array, is_writeable
+from arrayopt.options import python_number
+
+__all__ = ["read"]
+
+Group = dict[str, Any]
+
+
+def read(
+    groups: Sequence[Group],
+    saved_groups: Sequence[Mapping[str, Any]],
+    saved_state: Mapping[Any, Any],
+    state_table: Sequence[StateSlot],
+    label: Callable[[int, int], str],
+    by: str | None,
+) -> tuple[list[Group], defaultdict[Any, dict[str, Any]]]:
+    """The groups and the state that saved ones stand for, with the parameters of `groups`.
+
+    Parameters
+    ----------
+    groups : sequence of dict
+        The groups of the optimizer.
+    saved_groups, saved_state
+        The two parts of a ``state_dict``.
+    state_table : sequence of StateSlot
+        The state that the algorithm keeps; an empty one is not checked against.
+    label : callable
+        What the parameter of a given group and index is called in messages.
+    by : {"order", "name"} or None
+        How parameters are matched.
+
+    Returns
+    -------
+    groups : list of dict
+    state : defaultdict
+
+    Raises
+    ------
+    ValueError
+        If the saved ones do not fit.
+    """
+    if len(saved_groups) != len(groups):
+        raise ValueError(
+            f"loaded state dict has a different number of parameter groups: expected "
+            f"{len(groups)}, but got {len(saved_groups)}"
+        )
+    if by == "name":
+        sources, saved_numbers = _match_names(groups, saved_groups)
+    else:
+        sources, saved_numbers = _match_order(groups, saved_groups, check_names=by is None)
+    new_groups = [
+        {"params": group["params"]}
+        | ({"param_names": group["param_names"]} if "param_names" in group else {})
+        | {
+            key: value
+            for key, value in saved_groups[source].items()
+            if key != "params" and not (key == "param_names" and by == "name")
+        }
+        for group, source in zip(groups, sources)
+    ]
+    state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+    arrays: dict[tuple[str, str], list[tuple[Any, Array, Any]]] = {}
+    for number, group in enumerate(groups):
+        for index, param in enumerate(group["params"]):
+            saved = saved_state.get(saved_numbers[number][index])
+            if saved is None:
+                continue
+            where = label(number, index)
+            _check_entries(saved, state_table, where)
+            for name, value in saved.items():
+                if _is_array_slot(name, value, state_table):
+                    if tuple(value.shape) != tuple(param.data.shape):
+                        raise ValueError(
+                            f"{where}: expected state {name!r} of shape {tuple(param.data.shape)}, "
+                            f"but the loaded one has shape {tuple(value.shape)}"
+                        )
+                    kind = f"{type(param.data)} {param.data.dtype}"
+                    arrays.setdefault((name, kind), []).append((param, param.data, value))
+                    state[param][name] = None  # keeps the order of the entries
+                else:
+                    state[param][name] = _number(name, value)
+    for (name, _), entries in arrays.items():
+        targets = [data for _, data, _ in entries]
+        copies = _copies(targets, [value for _, _, value in entries])
+        for (param, _, _), copy in zip(entries, copies):
+            state[param][name] = copy
+    numbers = {number for group in saved_groups for number in group["params"]}
+    for key, value in saved_state.items():
+        if key not in numbers:
+            state[key] = value
+    return new_groups, state
+
+
+def _match_order(
+    groups: Sequence[Group], saved_groups: Sequence[Mapping[str, Any]], check_names: bool
+) -> tuple[Sequence[int], list[list[Any]]]:
+    for number, (group, saved) in enumerate(zip(groups, saved_groups)):
+        if len(group["params"]) != len(saved["params"]):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of "
+                f"optimizer's group: group {number} has {len(group['params'])} parameters, the "
+                f"loaded one {len(saved['params'])}"
+            )
+        names, saved_names = group.get("param_names"), saved.get("param_names")
+        if check_names and names and saved_names and list(names) != list(saved_names):
+            raise ValueError(
+                f"group {number} holds the parameters {list(names)}, but the loaded one holds "
+                f"{list(saved_names)}; match them with by='name', or load them in this order with "
+                "by='order'"
+            )
+    return range(len(groups)), [list(saved["params"]) for saved in saved_groups]
+
+
+def _match_names(
+    groups: Sequence[Group], saved_groups: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[int], list[list[Any]]]:
+    for side, those in (("the optimizer's", groups), ("the loaded", saved_groups)):
+        if not all("param_names" in group for group in those):
+            raise ValueError(f"by='name' needs names, but {side} parameters have none")
+        names = [name for group in those for name in group["param_names"]]
+        if len(set(names)) != len(names):
+            raise ValueError(f"by='name' needs unique names, but {side} are {names}")
+    found = {
+        name: (source, number)
+        for source, saved in enumerate(saved_groups)
+        for name, number in zip(saved["param_names"], saved["params"], strict=True)
+    }
+    wanted = {name for group in groups for name in group["param_names"]}
+    if wanted != set(found):
+        raise ValueError(
+            f"the names differ: only the optimizer has {sorted(wanted - set(found))}, only the "
+            f"loaded state dict has {sorted(set(found) - wanted)}"
+        )
+    sources = []
+    for number, group in enumerate(groups):
+        origins = {found[name][0] for name in group["param_names"]} or {number}
+        if len(origins) > 1:
+            raise ValueError(
+                f"the parameters of group {number} come from the loaded groups {sorted(origins)}, "
+                "whose options cannot both be taken over"
+            )
+        sources.append(origins.pop())
+    return sources, [[found[name][1] for name in group["param_names"]] for group in groups]
+
+
+def _check_entries(saved: Any, state_table: Sequence[StateSlot], where: str) -> None:
+    """Raise if the state of a parameter is not of the kind that the algorithm keeps."""
+    if not state_table:
+        return
+    required = {slot.name for slot in state_table if slot.when is None and slot.initial is not None}
+    known = {slot.name for slot in state_table}
+    if not isinstance(saved, Mapping) or required - set(saved) or set(saved) - known:
+        got = sorted(saved) if isinstance(saved, Mapping) else type(saved).__name__
+        raise ValueError(
+            f"{where}: expected the state {sorted(required)}"
+            + (f", and perhaps {sorted(known - required)}" if known - required else "")
+            + f", but got {got}; was it saved by another optimizer?"
+        )
+
+
+def _is_array_slot(name: str, value: Any, state_table: Sequence[StateSlot]) -> bool:
+    if state_table:
+        return any(slot.name == name and not slot.scalar for slot in state_table)
+    return is_array(value) and len(value.shape) > 0
+
+
+def _number(name: str, value: Any) -> Any:
+    value = python_number(value)
+    # torch keeps step as a float32 array
+    return int(value) if name == "step" and isinstance(value, float) else value
+
+
+def _copies(targets: Sequence[Array], values: Sequence[Array]) -> list[Array]:
+    """New arrays with the elements of `values`, like `targets` in all else."""
+    if not all(map(is_writeable, targets)):
+        return [convert(value, target) for target, value in zip(targets, values)]
+    executor = backend.find(targets[0])
+    assert executor is not None
+    copies = executor.allocate(targets, 0.0)
+    for copy, value in zip(copies, values):
+        copy[...] = convert(value, copy)
+    return copies

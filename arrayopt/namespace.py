@@ -1,0 +1,139 @@
+"""Which array library an array belongs to, and what the optimizers need to know about it.
+
+Everything here asks :mod:`array_api_compat` or the array itself, so that any library of the
+array API standard is served. The few lines that name a library serve what the standard leaves
+out: bfloat16 on NumPy, and the pairs of reals behind a complex array.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import array_api_compat as compat
+import numpy as np
+
+__all__ = [
+    "Array",
+    "DType",
+    "array_namespace",
+    "as_complex",
+    "as_real",
+    "compute_dtype",
+    "convert",
+    "detach",
+    "device",
+    "is_array",
+    "is_complex",
+    "is_floating",
+    "is_sparse",
+    "is_writeable",
+    "library",
+]
+
+Array: TypeAlias = Any
+DType: TypeAlias = Any
+
+
+def is_array(obj: object) -> bool:
+    """Whether `obj` is an array of some array library (NumPy's scalars are not)."""
+    return isinstance(obj, np.ndarray) or (
+        not isinstance(obj, np.generic) and compat.is_array_api_obj(obj)
+    )
+
+
+def array_namespace(array: Array) -> ModuleType:
+    """The array-API namespace of `array`."""
+    namespace: ModuleType = compat.array_namespace(array)
+    return namespace
+
+
+def library(array: Array) -> str:
+    """The name of the library of `array`, as its users import it: ``"numpy"``, ``"torch"``, …."""
+    return type(array).__module__.partition(".")[0] if not _is_numpy(array) else "numpy"
+
+
+def device(array: Array) -> Any:
+    """The device that holds `array`, as its library names it."""
+    return compat.device(array)
+
+
+def is_writeable(array: Array) -> bool:
+    """Whether elements of `array` can be assigned."""
+    return bool(compat.is_writeable_array(array))
+
+
+def is_sparse(obj: object) -> bool:
+    """Whether `obj` is a sparse array, of torch, SciPy, CuPy or PyData."""
+    return bool(getattr(obj, "is_sparse", False)) or (
+        ".sparse" in f".{type(obj).__module__}" and hasattr(obj, "nnz")
+    )
+
+
+def is_floating(array: Array) -> bool:
+    """Whether the elements of `array` are real or complex floating-point numbers."""
+    if _is_numpy(array):
+        return array.dtype.kind in "fc" or array.dtype.name == "bfloat16"
+    xp = array_namespace(array)
+    return bool(xp.isdtype(array.dtype, ("real floating", "complex floating")))
+
+
+def is_complex(array: Array) -> bool:
+    """Whether the elements of `array` are complex numbers."""
+    if _is_numpy(array):
+        return bool(array.dtype.kind == "c")
+    return bool(array_namespace(array).isdtype(array.dtype, "complex floating"))
+
+
+def compute_dtype(array: Array) -> DType:
+    """The real dtype in which an update of `array` is computed.
+
+    That of its real and imaginary parts, and float32 for the half-precision types.
+    """
+    if _is_numpy(array):
+        dtype = array.real.dtype
+        return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
+    xp = array_namespace(array)
+    if is_complex(array):
+        return xp.float32 if array.dtype == xp.complex64 else xp.float64
+    return xp.float32 if array.dtype.itemsize == 2 else array.dtype
+
+
+def as_real(array: Array) -> Array:
+    """A complex array of shape ``s`` as real pairs of shape ``(*s, 2)``; a real one as it is."""
+    if not is_complex(array):
+        return array
+    if compat.is_torch_array(array):
+        return array_namespace(array).view_as_real(array)
+    xp = array_namespace(array)
+    return xp.stack([xp.real(array), xp.imag(array)], axis=-1)
+
+
+def as_complex(pairs: Array, dtype: DType) -> Array:
+    """The inverse of `as_real`: pairs of shape ``(*s, 2)`` as a complex array of shape ``s``."""
+    xp = array_namespace(pairs)
+    if compat.is_torch_array(pairs):
+        return xp.view_as_complex(pairs)
+    if compat.is_numpy_array(pairs) or compat.is_cupy_array(pairs):
+        return xp.ascontiguousarray(pairs).view(dtype)[..., 0]
+    real, imag = (xp.astype(pairs[..., part], dtype) for part in (0, 1))
+    return real + imag * 1j
+
+
+def detach(array: Array) -> Array:
+    """`array` outside any graph that its library may record (the same memory)."""
+    return array.detach() if compat.is_torch_array(array) else array
+
+
+def convert(value: Any, like: Array) -> Array:
+    """`value`, an array of any library, as an array of the library, dtype and device of `like`."""
+    xp = array_namespace(like)
+    if hasattr(value, "detach"):
+        value = value.detach()
+    if not is_array(value) or library(value) != library(like):
+        value = xp.asarray(np.asarray(value))
+    return compat.to_device(xp.astype(value, like.dtype), device(like))
+
+
+def _is_numpy(array: Array) -> bool:
+    return isinstance(array, np.ndarray)

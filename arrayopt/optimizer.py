@@ -1,0 +1,721 @@
+"""The base class of every optimizer: parameter groups, state, hooks, checks, and the step."""
+
+from __future__ import annotations
+
+import functools
+import html
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from arrayopt import loading
+from arrayopt.batching import Choice, StateSlot, Work, build, choices, data_of
+from arrayopt.hooks import Hooks, RemovableHandle
+from arrayopt.namespace import Array, is_array, library
+from arrayopt.options import Range, python_number, required
+from arrayopt.parameter import Parameter, zero_grad
+from arrayopt.trace import TraceError, trace
+
+__all__ = [
+    "Optimizer",
+    "StateSlot",
+    "register_optimizer_step_post_hook",
+    "register_optimizer_step_pre_hook",
+    "required",
+]
+
+Closure = Callable[[], Any]
+Group = dict[str, Any]
+
+#: Keys of a group that are not hyperparameters of the algorithm.
+_NOT_OPTIONS = frozenset({"params", "param_names"})
+
+_global_pre_hooks: Hooks = OrderedDict()
+_global_post_hooks: Hooks = OrderedDict()
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Run ``hook(optimizer, args, kwargs)`` before every step of every optimizer.
+
+    Parameters
+    ----------
+    hook : callable
+        May return None, or a pair ``(args, kwargs)`` that replaces the step's arguments;
+        ``args[0]`` is the optimizer.
+
+    Returns
+    -------
+    RemovableHandle
+    """
+    return RemovableHandle(_global_pre_hooks, hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Run ``hook(optimizer, args, kwargs)`` after every step of every optimizer.
+
+    Parameters
+    ----------
+    hook : callable
+        What it returns is ignored.
+
+    Returns
+    -------
+    RemovableHandle
+    """
+    return RemovableHandle(_global_post_hooks, hook)
+
+
+class Implementation(NamedTuple):
+    """Which executor updates some of the parameters, and why; see `Optimizer.implementation`."""
+
+    group: int
+    implementation: str
+    backend: str
+    arrays: str
+    parameters: int
+    reason: str
+
+    def __str__(self) -> str:
+        plural = "" if self.parameters == 1 else "s"
+        return (
+            f"group {self.group}: {self.parameters} {self.arrays} parameter{plural}: "
+            f"{self.implementation} ({self.backend}), {self.reason}"
+        )
+
+
+def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if self._in_step:  # a subclass's step that calls super().step()
+            return step(self, *args, **kwargs)
+        self._in_step = True
+        try:
+            args = (self, *args)
+            for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
+                result = hook(self, args, kwargs)
+                if result is None:
+                    continue
+                if not (isinstance(result, tuple) and len(result) == 2):
+                    raise RuntimeError(
+                        f"{hook!r} must return None or a tuple of (new_args, new_kwargs), "
+                        f"but got {result}."
+                    )
+                args, kwargs = result
+            loss = step(*args, **kwargs)
+            for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
+                hook(self, args, kwargs)
+            return loss
+        finally:
+            self._in_step = False
+
+    return wrapper
+
+
+class Optimizer:
+    """Base class of all optimizers.
+
+    A subclass gives its constructor, its `state_table`, its `ranges` and its `rule`; parameter
+    groups, checks, state, saving and every way to run it come from here.
+
+    Parameters
+    ----------
+    params : iterable
+        What to optimize: `Parameter` objects, bare arrays (which are wrapped), anything that has
+        ``.data`` and ``.grad`` (``torch_model.parameters()``), pairs ``(name, parameter)``, or
+        dicts, each a group of parameters with its own options.
+    defaults : dict
+        The options and their values where a group gives none.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        Each holds ``"params"``, ``"param_names"`` if they were named, and all options.
+    state : dict
+        What is remembered between steps, a dict for each parameter.
+    defaults : dict
+        As passed.
+
+    Raises
+    ------
+    TypeError
+        If `params` is an array, or holds something that is no parameter.
+    ValueError
+        If `params` is empty, a parameter appears twice or is read-only, or an option is out of
+        its range.
+    RuntimeError
+        If a parameter does not hold floating-point numbers.
+
+    Examples
+    --------
+    An algorithm of one's own is a constructor and a rule:
+
+    >>> import numpy as np
+    >>> class SignDescent(Optimizer):
+    ...     def __init__(self, params, lr=0.1):
+    ...         super().__init__(params, {"lr": lr})
+    ...
+    ...     def rule(self, xp, param, grad, state, group):
+    ...         return param - group["lr"] * xp.sign(grad), {}
+    >>> w = np.array([1.0, -1.0])
+    >>> SignDescent([w]).step(grads=[w])
+    >>> w
+    array([ 0.9, -0.9])
+    """
+
+    #: The state that the algorithm keeps for each parameter.
+    state_table: ClassVar[tuple[StateSlot, ...]] = ()
+
+    #: The options that are checked, and the intervals in which they have to lie.
+    ranges: ClassVar[tuple[Range, ...]] = ()
+
+    #: Options that a group cannot change.
+    fixed_options: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._reset_hooks()
+        if is_array(params):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of arrays, "
+                f"parameters or dicts, but got {type(params).__module__}."
+                f"{type(params).__qualname__}; put a single array in a list"
+            )
+        entries = list(params)
+        if not entries:
+            raise ValueError("optimizer got an empty parameter list")
+        for group in entries if isinstance(entries[0], dict) else [{"params": entries}]:
+            self.add_param_group(group)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls):
+            cls.step = _with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
+
+    def rule(
+        self,
+        xp: Any,
+        param: Array,
+        grad: Array,
+        state: Mapping[str, Any],
+        group: Mapping[str, Any],
+    ) -> tuple[Array, dict[str, Any]]:
+        """One step of the algorithm for one parameter, as a pure function.
+
+        Parameters
+        ----------
+        xp : namespace
+            The array library.
+        param, grad : array
+            The parameter and its gradient: real, of the same shape and dtype. (A complex
+            parameter is seen as pairs of reals, a half-precision one as float32.)
+        state : mapping
+            The entries of `state_table` that exist: arrays like `param`, and Python numbers.
+        group : mapping
+            The options, as Python numbers.
+
+        Returns
+        -------
+        param : array
+            The new parameter.
+        state : dict
+            The entries of the state that have changed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rule")
+
+    def check_group(self, group: Group, where: str = "") -> None:
+        """Raise if the options of `group`, given as Python numbers, are invalid.
+
+        A subclass extends this where options depend on each other.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option is of the wrong type, or out of its range.
+        RuntimeError
+            If two options exclude each other.
+        """
+        for interval in self.ranges:
+            interval.check(group, where)
+        if group.get("fused"):
+            if group.get("differentiable"):
+                raise RuntimeError("`fused` does not support `differentiable`")
+            if group.get("foreach"):
+                raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+    # Groups
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with options of their own, to be optimized from now on.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``"params"``, as the constructor takes them, and options; those that it lacks are
+            taken from the defaults. It is copied.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            As the constructor does. Nothing has changed then.
+        KeyError
+            If there is no ``"params"``.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        number = len(self.param_groups)
+        params, names = _read_params(param_group["params"])
+        earlier = [param for group in self.param_groups for param in group["params"]]
+        _check_duplicates(params, earlier)
+        params = [Parameter(param) if _is_bare(param) else param for param in params]
+
+        group: Group = {"params": params}
+        if names is not None:
+            group["param_names"] = names
+        if number and (names is None) == ("param_names" in self.param_groups[0]):
+            raise ValueError(
+                "all optimizer param groups should be with/without names. cannot add param group "
+                f"{'without' if names is None else 'with'} names to the optimizer"
+            )
+        group |= {key: value for key, value in param_group.items() if key != "params"}
+        for option, default in self.defaults.items():
+            if default is required and option not in group:
+                raise ValueError(
+                    "parameter group didn't specify a value of required optimization parameter "
+                    f"{option}"
+                )
+            group.setdefault(option, default)
+        group |= self.fixed_options
+        for index, param in enumerate(params):
+            _check_param(param, self._label(group, number, index), group)
+        self._options(group, number)
+        self.param_groups.append(group)
+
+    def _options(self, group: Group, number: int) -> dict[str, Any]:
+        """The checked options of a group, as Python numbers."""
+        options = {k: python_number(v) for k, v in group.items() if k not in _NOT_OPTIONS}
+        self.check_group(options, f" in parameter group {number}" if number else "")
+        if options.get("differentiable"):  # let an autodiff library see through a learning rate
+            options |= {k: v for k, v in group.items() if is_array(v)}
+        return options
+
+    def _label(self, group: Group, number: int, index: int) -> str:
+        """How error messages call a parameter."""
+        param = group["params"][index]
+        names = group.get("param_names")
+        name = names[index] if names else getattr(param, "name", None)
+        place = f"parameter {index} of group {number}" if number else f"parameter {index}"
+        return f"{place} ({name!r})" if name else place
+
+    def _enumerate(self) -> Iterator[tuple[int, Group, int, Any]]:
+        for number, group in enumerate(self.param_groups):
+            for index, param in enumerate(group["params"]):
+                yield number, group, index, param
+
+    # The step
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            Set them to None. If False, set them to zero in place.
+        """
+        for _, _, _, param in self._enumerate():
+            zero_grad(param, set_to_none)
+
+    @_with_hooks
+    def step(
+        self,
+        closure: Closure | None = None,
+        *,
+        grads: Sequence[Array | None] | Mapping[str, Array | None] | None = None,
+    ) -> Any:
+        """Take one step: update every parameter that has a gradient, in place.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Called once, before the update. It sets the gradients and returns the loss, or returns
+            ``(loss, grads)``.
+        grads : sequence or mapping of array, optional
+            The gradients, in the order of the parameters (of all groups) or by their names. None
+            stands for a parameter that is to be passed over. By default, each parameter's
+            ``.grad``.
+
+        Returns
+        -------
+        loss
+            What the closure returned as the loss; None without a closure.
+
+        Raises
+        ------
+        TypeError
+            If the closure is not callable, or a gradient is no array of the parameter's library.
+        RuntimeError
+            If a gradient has another shape or device, is sparse, or cannot be cast to the dtype
+            of its parameter; or if the implementation that was asked for is not there.
+        ValueError
+            If the number of gradients is wrong, an option is out of its range, or a parameter
+            cannot be written to.
+
+        Notes
+        -----
+        Everything is checked before anything is changed. Gradients are never changed.
+        """
+        loss = None
+        if closure is not None:
+            loss, grads = _evaluate(closure, grads)
+        gradients = self._gradients(grads)
+        works = [
+            work
+            for number, group in enumerate(self.param_groups)
+            for work in self._works(number, group, gradients[number])
+        ]
+        for work in works:
+            work.prepare()
+        for work in works:
+            work.run(self.state)
+        return loss
+
+    def _update(
+        self, xp: Any, param: Array, grad: Array, state: Mapping[str, Any], group: Mapping[str, Any]
+    ) -> tuple[Array, dict[str, Any]]:
+        """The rule, with what all rules have in common."""
+        if group.get("maximize"):
+            grad = -grad
+        return self.rule(xp, param, grad, state, group)
+
+    def _gradients(self, grads: Any) -> list[list[Array | None]]:
+        """The gradients of each group; None where a parameter is to be passed over."""
+        groups = self.param_groups
+        if grads is None:
+            return [[param.grad for param in group["params"]] for group in groups]
+        if isinstance(grads, Mapping):
+            names = [
+                group["param_names"][i] if "param_names" in group else getattr(param, "name", None)
+                for _, group, i, param in self._enumerate()
+            ]
+            unknown = [name for name in grads if name not in names]
+            if unknown:
+                raise ValueError(f"grads names {unknown}, but the parameters are named {names}")
+            grads = [grads.get(name) for name in names]
+        elif is_array(grads) or not isinstance(grads, Iterable):
+            raise TypeError(
+                f"grads must be a sequence or a mapping of arrays, but got {type(grads).__name__}"
+            )
+        flat = list(grads)
+        sizes = [len(group["params"]) for group in groups]
+        if len(flat) != sum(sizes):
+            raise ValueError(
+                f"expected {sum(sizes)} gradients, one a parameter, but got {len(flat)}"
+            )
+        position = iter(flat)
+        return [[next(position) for _ in range(size)] for size in sizes]
+
+    def _works(self, number: int, group: Group, grads: list[Array | None]) -> list[Work]:
+        """The work on a group: that of the last step, if nothing but numbers has changed."""
+        options = self._options(group, number)
+        slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
+        last = self._last.pop(number, None)
+        if last and last.still_holds(group["params"], grads, self.state, options, slots):
+            last.batch.group, last.batch.grads = options, grads
+            works = [last]
+        else:
+            works = build(
+                self._update,
+                type(self).__name__,
+                group["params"],
+                grads,
+                lambda index: self._label(group, number, index),
+                self.state,
+                options,
+                slots,
+            )
+        if len(works) == 1:
+            self._last[number] = works[0]
+        return works
+
+    @property
+    def implementation(self) -> tuple[Implementation, ...]:
+        """Which executor updates which parameters, and why.
+
+        Examples
+        --------
+        >>> import arrayopt, numpy as np
+        >>> print(*arrayopt.Adam([np.zeros(3)]).implementation)
+        group 0: 1 numpy float64 parameter: foreach (numpy_blocked), the fastest available
+        """
+        counts: dict[tuple[int, str, str, str, str], int] = {}
+        for number, group, index, param in self._enumerate():
+            options = self._options(group, number)
+            array = data_of(param, self._label(group, number, index))
+            executor, reason = self._choose(array, options)
+            arrays = f"{library(array)} {str(array.dtype).rpartition('.')[2]}"
+            key = (number, executor.implementation, executor.name, arrays, reason)
+            counts[key] = counts.get(key, 0) + 1
+        return tuple(
+            Implementation(*key[:4], parameters=count, reason=key[4])
+            for key, count in counts.items()
+        )
+
+    def _choose(self, array: Array, options: Mapping[str, Any]) -> Choice:
+        """Who would update `array` in a first step."""
+        slots = [s for s in self.state_table if s.when is None or options.get(s.when)]
+        arrays = tuple(s.name for s in slots if not s.scalar and s.initial is not None)
+        scalars = {s.name: s.start(options) for s in slots if s.scalar}
+        if "step" in scalars:
+            scalars["step"] += 1
+        refused = ""
+        for executor, reason in choices(array, options):
+            if not executor.traces:
+                return Choice(executor, refused or reason)
+            try:
+                trace(self._update, arrays, scalars, options)
+            except TraceError as error:
+                refused = f"since the rule cannot be traced: {error}"
+            else:
+                return Choice(executor, reason)
+        raise TraceError(refused)
+
+    # Hooks
+
+    def _reset_hooks(self) -> None:
+        self._step_pre_hooks: Hooks = OrderedDict()
+        self._step_post_hooks: Hooks = OrderedDict()
+        self._state_dict_pre_hooks: Hooks = OrderedDict()
+        self._state_dict_post_hooks: Hooks = OrderedDict()
+        self._load_pre_hooks: Hooks = OrderedDict()
+        self._load_post_hooks: Hooks = OrderedDict()
+        self._in_step = False
+        self._last: dict[int, Work] = {}
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Run ``hook(optimizer, args, kwargs)`` before each step; see the global one."""
+        return RemovableHandle(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Run ``hook(optimizer, args, kwargs)`` after each step."""
+        return RemovableHandle(self._step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Run ``hook(optimizer)`` before `state_dict`; first of all, if `prepend`."""
+        return RemovableHandle(self._state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Run ``hook(optimizer, state_dict)`` after `state_dict`; it may return another one."""
+        return RemovableHandle(self._state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Run ``hook(optimizer, state_dict)`` before loading; it may return another one."""
+        return RemovableHandle(self._load_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Run ``hook(optimizer)`` after loading."""
+        return RemovableHandle(self._load_post_hooks, hook, prepend)
+
+    # Saving and loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state and the groups, with numbers for parameters: torch's layout.
+
+        Returns
+        -------
+        dict
+            ``"state"``: the state of each parameter under its number, the arrays themselves.
+            ``"param_groups"``: the groups, ``"params"`` being numbers.
+        """
+        for hook in self._state_dict_pre_hooks.values():
+            hook(self)
+        numbers: dict[int, int] = {}
+        for _, _, _, param in self._enumerate():
+            numbers[id(param)] = len(numbers)
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            | {"params": [numbers[id(param)] for param in group["params"]]}
+            for group in self.param_groups
+        ]
+        state = {
+            numbers.get(id(key), key) if not isinstance(key, str) else key: value
+            for key, value in self.state.items()
+        }
+        state_dict: dict[str, Any] = {"state": state, "param_groups": groups}
+        for hook in self._state_dict_post_hooks.values():
+            replacement = hook(self, state_dict)
+            state_dict = state_dict if replacement is None else replacement
+        return state_dict
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        *,
+        by: Literal["order", "name"] | None = None,
+        keep_options: bool = False,
+    ) -> None:
+        """Load what `state_dict` returned, of this or of an earlier run.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            It is copied: nothing is shared with it afterwards.
+        by : {"order", "name"}, optional
+            How saved parameters are matched with those here. By default by their order, and if
+            both sides have names, these have to agree; ``"order"`` does not look at names;
+            ``"name"`` does not look at the order.
+        keep_options : bool, default False
+            Keep the hyperparameters of the groups as they are now, and load the state alone.
+
+        Raises
+        ------
+        ValueError
+            If groups, names, shapes or the entries of the state do not fit. Nothing has changed
+            then.
+        KeyError
+            If ``"state"`` or ``"param_groups"`` is missing.
+
+        Notes
+        -----
+        State arrays are cast to the dtype of their parameter, and moved to its library and device.
+        """
+        if by not in (None, "order", "name"):
+            raise ValueError(f"by must be 'order', 'name' or None, but got {by!r}")
+        state_dict = dict(state_dict)
+        for hook in self._load_pre_hooks.values():
+            replacement = hook(self, state_dict)
+            state_dict = state_dict if replacement is None else dict(replacement)
+        groups, state = loading.read(
+            self.param_groups,
+            state_dict["param_groups"],
+            state_dict["state"],
+            self.state_table,
+            lambda number, index: self._label(self.param_groups[number], number, index),
+            by,
+        )
+        if keep_options:
+            groups = [dict(group) for group in self.param_groups]
+        else:
+            groups = [self.defaults | group | dict(self.fixed_options) for group in groups]
+        for number, group in enumerate(groups):
+            self._options(group, number)
+        self.__setstate__({"state": state, "param_groups": groups})
+        for hook in self._load_post_hooks.values():
+            hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        transient = {"_last", "_in_step", *(name for name in vars(self) if name.endswith("_hooks"))}
+        return {name: value for name, value in vars(self).items() if name not in transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_last" not in vars(self):
+            self._reset_hooks()
+        self._last.clear()
+
+    # Looking at it
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for number, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {number}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+    def _repr_html_(self) -> str:
+        options = sorted({key for group in self.param_groups for key in group} - _NOT_OPTIONS)
+        head = "".join(f"<th>group {number}</th>" for number in range(len(self.param_groups)))
+        sizes = "".join(
+            f"<td>{len(group['params'])} arrays, "
+            f"{sum(math.prod(param.data.shape) for param in group['params']):,} numbers</td>"
+            for group in self.param_groups
+        )
+        rows = "".join(
+            f"<tr><th>{html.escape(option)}</th>"
+            + "".join(f"<td>{html.escape(str(g.get(option, '')))}</td>" for g in self.param_groups)
+            + "</tr>"
+            for option in options
+        )
+        return (
+            f"<table><caption>{type(self).__name__}</caption><tr><th></th>{head}</tr>"
+            f"<tr><th>params</th>{sizes}</tr>{rows}</table>"
+        )
+
+
+def _evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
+    """The loss and the gradients (None if the parameters have them) from a closure."""
+    if not callable(closure):
+        raise TypeError(
+            "closure must be a callable that returns the loss or (loss, grads), but got "
+            f"{type(closure).__name__}; gradients are passed as step(grads=...)"
+        )
+    if grads is not None:
+        raise TypeError("pass either a closure or grads to step, not both")
+    loss = closure()
+    if not isinstance(loss, tuple):
+        return loss, None
+    if len(loss) != 2:
+        raise TypeError(
+            f"closure must return the loss or (loss, grads), but it returned {len(loss)} values"
+        )
+    return loss
+
+
+def _is_bare(entry: Any) -> bool:
+    return is_array(entry) and not hasattr(entry, "grad")
+
+
+def _is_parameter(entry: Any) -> bool:
+    return hasattr(entry, "data") and hasattr(entry, "grad")
+
+
+def _read_params(params: Any) -> tuple[list[Any], list[str] | None]:
+    """The parameters of a group, and their names if they have been named."""
+    if is_array(params) or _is_parameter(params):
+        params = [params]
+    elif isinstance(params, set | frozenset):
+        raise TypeError(
+            "optimizer parameters need to be organized in ordered collections, but the ordering "
+            "of parameters in sets will change between runs. Please use a list instead."
+        )
+    entries = list(params)
+    names = [entry[0] for entry in entries if isinstance(entry, tuple) and len(entry) == 2]
+    if names:
+        if len(names) != len(entries):
+            raise ValueError(
+                "all optimizer params should be with/without names. Some param names are missing"
+            )
+        entries = [entry for _, entry in entries]
+    for entry in entries:
+        if not (is_array(entry) or _is_parameter(entry)):
+            hint = "; of a dict, pass .items()" if isinstance(entry, str) else ""
+            raise TypeError(
+                "optimizer can only optimize arrays and parameters, but one of the params is "
+                f"{type(entry).__name__}{hint}"
+            )
+    return entries, names or None
+
+
+def _check_duplicates(params: Sequence[Any], earlier: Sequence[Any]) -> None:
+    seen = {id(param) for param in earlier}
+    seen |= {id(param.data) for param in earlier if isinstance(param, Parameter)}
+    if any(id(param) in seen for param in params):
+        raise ValueError("some parameters appear in more than one parameter group")
+    if len({id(param) for param in params}) != len(params):
+        raise ValueError("some parameters appear more than once in a parameter group")
+
+
+def _check_param(param: Any, label: str, group: Group) -> None:
+    data_of(param, label)
+    leaf = getattr(param, "is_leaf", True) or getattr(param, "retains_grad", False)
+    if not (leaf or group.get("differentiable")):
+        raise ValueError(f"{label}: can't optimize a non-leaf Tensor")

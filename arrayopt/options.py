@@ -1,0 +1,108 @@
+"""Hyperparameters: which values are allowed, and how they reach a rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arrayopt.namespace import is_array
+
+__all__ = ["Range", "python_number", "required"]
+
+
+class _Required:
+    """The default of an option that every group has to give."""
+
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+required = _Required()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The interval in which an option has to lie. A NaN lies in none.
+
+    Attributes
+    ----------
+    option : str
+        The name of the option; a pair, such as ``betas``, is checked number by number.
+    label : str
+        What torch's messages call it: "Invalid {label}: {value}".
+    low, high : float
+        The ends, of which `low` belongs to the interval, and `high` if `closed`.
+    length : int
+        2 if the option is a pair.
+    """
+
+    option: str
+    label: str
+    low: float = 0.0
+    high: float = math.inf
+    closed: bool = True
+    length: int = 1
+
+    def check(self, group: Mapping[str, Any], where: str) -> None:
+        """Raise if the option of `group` lies outside.
+
+        Raises
+        ------
+        TypeError
+            If it is not a number.
+        ValueError
+            If it lies outside the interval, or is not a pair where one is expected.
+        """
+        value = group[self.option]
+        if self.length == 1:
+            self._check_one(value, f"Invalid {self.label}: {value}", where)
+            return
+        if not isinstance(value, (tuple, list)) or len(value) != self.length:
+            raise ValueError(
+                f"Invalid {self.option}: expected {self.length} numbers, but got {value!r}{where}"
+            )
+        for index, number in enumerate(value):
+            self._check_one(number, f"Invalid {self.label} at index {index}: {number}", where)
+
+    def _check_one(self, value: Any, message: str, where: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if is_array(value):
+                raise ValueError(
+                    f"Tensor {self.option} must be 1-element, but got {value!r}{where}"
+                )
+            raise TypeError(
+                f"{self.option} must be a number or a 0-d array, but got "
+                f"{type(value).__name__}: {value!r}{where}"
+            )
+        if not (self.low <= value <= self.high and (self.closed or value < self.high)):
+            end = "]" if self.closed and self.high < math.inf else ")"
+            raise ValueError(
+                f"{message} (expected a number in [{self.low:g}, {self.high:g}{end}{where})"
+            )
+
+
+def python_number(value: Any) -> Any:
+    """A number as a Python number; pairs number by number; everything else as it is.
+
+    Rules compute with Python numbers, since a NumPy float64 would promote float32 arrays.
+    """
+    kind = type(value)
+    if kind is float or kind is bool or value is None or kind is int or kind is str:
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(python_number(entry) for entry in value)
+    if isinstance(value, float):  # numpy.float64 is one
+        return float(value)
+    if is_array(value):
+        return (
+            value.item()
+            if math.prod(value.shape) == 1 and hasattr(value, "item")
+            else _scalar(value)
+        )
+    return value.item() if hasattr(value, "dtype") else value
+
+
+def _scalar(value: Any) -> Any:
+    return float(value) if value.shape == () else value

@@ -1,0 +1,361 @@
+"""The autograd-free container: an array, its gradient, and a tree of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from arrayopt.namespace import (
+    Array,
+    DType,
+    array_namespace,
+    convert,
+    detach,
+    is_array,
+    is_floating,
+    is_writeable,
+)
+
+__all__ = ["Buffer", "Module", "Parameter"]
+
+
+class Parameter:
+    """An array to be optimized, and its gradient.
+
+    Parameters
+    ----------
+    data : array of any shape
+        Real or complex floating-point numbers, of any library of the array API standard. The
+        memory is the caller's own: it is not copied, and an optimizer writes to it. (An immutable
+        array, as JAX has, is replaced: read ``param.data`` after the step.)
+    name : str, optional
+        A name for error messages and for matching by name.
+    requires_grad : bool, default True
+        An optimizer passes over a parameter that does not require a gradient.
+
+    Attributes
+    ----------
+    grad : array or None
+        The gradient of the loss, of the shape of `data`; None, the default, until it is set. An
+        optimizer passes over a parameter without one.
+
+    Raises
+    ------
+    TypeError
+        If `data` is not an array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = np.zeros(3)
+    >>> p = Parameter(w, name="w")
+    >>> p.data is w, p.shape, p.grad is None
+    (True, (3,), True)
+    """
+
+    def __init__(self, data: Array, *, name: str | None = None, requires_grad: bool = True) -> None:
+        self.data = _checked(data, type(self).__name__)
+        self.grad: Array | None = None
+        self.name = name
+        self.requires_grad = requires_grad
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `data`."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of `data`."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions of `data`."""
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements of `data`."""
+        size = 1
+        for length in self.data.shape:
+            size *= int(length)
+        return size
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradient, or set it to zero in place."""
+        zero_grad(self, set_to_none)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f"{self.name!r}, "
+        frozen = "" if self.requires_grad else ", requires_grad=False"
+        return f"{type(self).__name__}({name}shape={self.shape}, dtype={self.dtype}{frozen})"
+
+
+class Buffer:
+    """An array that belongs to a `Module` and is not optimized: a running mean, a mask.
+
+    Parameters
+    ----------
+    data : array of any shape and dtype
+        The memory is the caller's own; it is not copied.
+    persistent : bool, default True
+        Whether it is part of the module's ``state_dict``.
+
+    Raises
+    ------
+    TypeError
+        If `data` is not an array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Buffer(np.arange(3)).data
+    array([0, 1, 2])
+    """
+
+    def __init__(self, data: Array, *, persistent: bool = True) -> None:
+        self.data = _checked(data, type(self).__name__)
+        self.persistent = persistent
+
+    def __repr__(self) -> str:
+        return f"Buffer(shape={tuple(self.data.shape)}, dtype={self.data.dtype})"
+
+
+class Module:
+    """A tree of parameters, buffers and modules.
+
+    Whatever is an attribute, or stands in a list, tuple or dict that is an attribute, belongs to
+    the tree, under the name of the attribute, index or key. An object that stands in several
+    places (tied weights) is listed once, under its first name.
+
+    Attributes
+    ----------
+    training : bool
+        Whether the module is being trained; see `train` and `eval`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> class Linear(Module):
+    ...     def __init__(self, inputs, outputs):
+    ...         self.weight = Parameter(np.zeros((inputs, outputs)))
+    ...         self.bias = Parameter(np.zeros(outputs))
+    >>> class MLP(Module):
+    ...     def __init__(self):
+    ...         self.layers = [Linear(4, 8), Linear(8, 2)]
+    >>> [name for name, _ in MLP().named_parameters()]
+    ['layers.0.weight', 'layers.0.bias', 'layers.1.weight', 'layers.1.bias']
+    """
+
+    training: bool = True
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield every module of the tree with its name, this one first."""
+        return _unique(_walk(self, prefix), Module)
+
+    def modules(self) -> Iterator[Module]:
+        """Yield every module of the tree, this one first."""
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the modules directly below this one with their names."""
+        return _unique(_members(self, ""), Module)
+
+    def children(self) -> Iterator[Module]:
+        """Yield the modules directly below this one."""
+        return (child for _, child in self.named_children())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Yield every parameter of the tree (or of this module alone) with its name."""
+        return _unique(_walk(self, prefix) if recurse else _members(self, prefix), Parameter)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Yield every parameter of the tree (or of this module alone)."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        """Yield every buffer of the tree (or of this module alone) with its name."""
+        return _unique(_walk(self, prefix) if recurse else _members(self, prefix), Buffer)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
+        """Yield every buffer of the tree (or of this module alone)."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training flag of every module of the tree."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"training mode is expected to be a bool, but got {mode!r}")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Clear the training flag of every module of the tree."""
+        return self.train(False)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero in place."""
+        for parameter in self.parameters():
+            zero_grad(parameter, set_to_none)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or unfreeze (True) all parameters of the tree."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """The data of all parameters and persistent buffers by name; the arrays themselves."""
+        return {name: entry.data for name, entry in self._entries()}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Array], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        """Copy arrays into the parameters and buffers of the same names.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array
+            As `state_dict` returns it. Each array is cast to the dtype, and moved to the device,
+            of the entry that it is copied to.
+        strict : bool, default True
+            Whether the names must be the same on both sides.
+
+        Returns
+        -------
+        missing_keys, unexpected_keys : list of str
+            Names that only the module has, and that only `state_dict` has.
+
+        Raises
+        ------
+        RuntimeError
+            If a shape differs, or if `strict` and the names differ. Nothing has changed then.
+        """
+        entries = dict(self._entries())
+        missing = [name for name in entries if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in entries]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing keys: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+        values = {}
+        for name, entry in entries.items():
+            if name in state_dict:
+                value = convert(state_dict[name], entry.data)
+                if value.shape != entry.data.shape:
+                    problems.append(
+                        f"{name}: expected shape {tuple(entry.data.shape)}, "
+                        f"but got {tuple(value.shape)}"
+                    )
+                values[name] = value
+        if problems:
+            raise RuntimeError(
+                f"cannot load the state_dict into {type(self).__name__}: {'; '.join(problems)}"
+            )
+        for name, value in values.items():
+            if is_writeable(entries[name].data):
+                detach(entries[name].data)[...] = value
+            else:
+                entries[name].data = value
+        return missing, unexpected
+
+    def _entries(self) -> Iterator[tuple[str, Parameter | Buffer]]:
+        yield from self.named_parameters()
+        yield from ((name, buffer) for name, buffer in self.named_buffers() if buffer.persistent)
+
+    def __repr__(self) -> str:
+        def tree(module: Module, indent: str) -> str:
+            lines = [
+                f"{indent}  {name}: {child!r}"
+                for kind in (Parameter, Buffer)
+                for name, child in _unique(_members(module, ""), kind)
+            ] + [
+                f"{indent}  {name}: {tree(child, indent + '  ')}"
+                for name, child in module.named_children()
+            ]
+            body = "\n".join(lines)
+            return (
+                f"{type(module).__name__}(\n{body}\n{indent})"
+                if lines
+                else f"{type(module).__name__}()"
+            )
+
+        return tree(self, "")
+
+
+def zero_grad(parameter: Any, set_to_none: bool) -> None:
+    """Forget the gradient of anything that has ``.grad``, or set it to zero in place."""
+    grad = parameter.grad
+    if set_to_none or grad is None:
+        parameter.grad = None
+    elif is_writeable(grad):
+        detach(grad)[...] = 0
+    else:
+        parameter.grad = array_namespace(grad).zeros_like(grad)
+
+
+def check_data(data: Array, label: str) -> None:
+    """Raise if `data` cannot be optimized.
+
+    Raises
+    ------
+    RuntimeError
+        If its elements are not real or complex floating-point numbers.
+    ValueError
+        If it is a NumPy array that cannot be written to.
+    """
+    if not is_floating(data):
+        raise RuntimeError(
+            f"{label}: expected real or complex floating-point numbers, but got dtype "
+            f"{data.dtype}; convert it with astype, or keep it as a Buffer"
+        )
+    flags = getattr(data, "flags", None)
+    if flags is not None and not getattr(flags, "writeable", True):
+        raise ValueError(f"{label}: expected an array that can be written to, but it is read-only")
+
+
+def _checked(data: Array, kind: str) -> Array:
+    if not is_array(data):
+        raise TypeError(
+            f"{kind} expects an array of NumPy or of another array-API library, but got "
+            f"{type(data).__name__}; numpy.asarray makes an array of a list or a number"
+        )
+    return data
+
+
+def _members(owner: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The entries directly below a module or a container, containers opened."""
+    if isinstance(owner, Module):
+        items: Any = vars(owner).items()
+    elif isinstance(owner, Mapping):
+        items = owner.items()
+    else:
+        items = enumerate(owner)
+    for key, value in items:
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Parameter | Buffer | Module):
+            yield name, value
+        elif isinstance(value, list | tuple | dict):
+            yield from _members(value, name)
+
+
+def _walk(module: Module, prefix: str, above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """A module and everything below it, depth first. A module inside itself is not entered."""
+    yield prefix, module
+    for name, value in _members(module, prefix):
+        if not isinstance(value, Module):
+            yield name, value
+        elif value is not module and value not in above:
+            yield from _walk(value, name, (*above, module))
+
+
+def _unique(entries: Iterator[tuple[str, Any]], kind: type) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for name, entry in entries:
+        if isinstance(entry, kind) and id(entry) not in seen:
+            seen.add(id(entry))
+            yield name, entry

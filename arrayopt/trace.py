@@ -1,0 +1,318 @@
+"""Placeholders, and the program that a rule leaves behind when it runs on them.
+
+A rule is ordinary Python over an array-API namespace. Run on placeholders, it yields a
+`Program`: straight-line code over numbered values. The *structure* of a program (inputs,
+operations, outputs) is hashable and holds no number, so it is the key under which an executor
+keeps what it compiled; the *constants* of the step travel beside it. A rule may therefore branch
+on its hyperparameters as it likes: another branch is another structure.
+
+>>> def rule(xp, param, grad, state, group):
+...     buf = group["momentum"] * state["momentum_buffer"] + grad
+...     return param - group["lr"] * buf, {"momentum_buffer": buf}
+>>> state = {"momentum_buffer": ...}
+>>> print(trace(rule, ("momentum_buffer",), {}, {"lr": 0.1, "momentum": 0.9}))
+t0 = multiply(0.9, momentum_buffer)
+t1 = add(t0, grad)
+t2 = multiply(0.1, t1)
+t3 = subtract(param, t2)
+param, momentum_buffer = t3, t1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+__all__ = ["FUNCTIONS", "Operation", "Program", "Structure", "TraceError", "trace"]
+
+Rule = Callable[..., tuple[Any, Mapping[str, Any]]]
+
+#: The array functions that a program knows, by the names of the array API standard, with the
+#: number of their arguments. Each is elementwise.
+FUNCTIONS: dict[str, int] = {
+    **dict.fromkeys(
+        (
+            "abs", "ceil", "cos", "exp", "expm1", "floor", "isfinite", "isinf", "isnan", "log",
+            "log1p", "log2", "logical_not", "negative", "positive", "reciprocal", "round",
+            "sign", "sin", "sqrt", "square", "tanh", "trunc",
+        ),
+        1,
+    ),
+    **dict.fromkeys(
+        (
+            "add", "atan2", "copysign", "divide", "equal", "floor_divide", "greater",
+            "greater_equal", "hypot", "less", "less_equal", "logaddexp", "logical_and",
+            "logical_or", "logical_xor", "maximum", "minimum", "multiply", "not_equal", "pow",
+            "remainder", "subtract",
+        ),
+        2,
+    ),
+    "where": 3,
+}  # fmt: skip
+
+#: The functions whose result is an array of booleans.
+PREDICATES = frozenset(
+    {
+        "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal",
+        "logical_and", "logical_not", "logical_or", "logical_xor", "not_equal",
+    }
+)  # fmt: skip
+
+
+#: What a rule may mix with arrays. (A union would be built anew at every use.)
+NUMBER = (int, float)
+
+
+class TraceError(TypeError):
+    """A rule did something that a program cannot hold."""
+
+
+class Operation(NamedTuple):
+    """One line of a program: ``function(*operands)``.
+
+    An operand ``k >= 0`` is a value (the inputs first, then the results in order), an operand
+    ``k < 0`` is the constant number ``-1 - k``.
+    """
+
+    function: str
+    operands: tuple[int, ...]
+
+
+class Structure(NamedTuple):
+    """What a program computes, without the numbers: hashable, the key of compiled kernels."""
+
+    inputs: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Straight-line code of one update.
+
+    Attributes
+    ----------
+    structure : Structure
+        Inputs, operations and outputs. The input ``"param"`` and the output ``"param"`` are the
+        parameter before and after the step; every other output is an entry of the state.
+    constants : tuple of float
+        The numbers of this step, in the order in which the operations name them.
+    scalars : dict of str to float
+        The entries of the state that are plain numbers, as the rule left them.
+    """
+
+    structure: Structure
+    constants: tuple[float, ...]
+    scalars: dict[str, float]
+
+    def __str__(self) -> str:
+        inputs, operations, outputs = self.structure
+
+        def name(operand: int) -> str:
+            if operand < 0:
+                return repr(self.constants[-1 - operand])
+            temporary = operand - len(inputs)
+            return inputs[operand] if temporary < 0 else f"t{temporary}"
+
+        lines = [
+            f"t{number} = {function}({', '.join(map(name, operands))})"
+            for number, (function, operands) in enumerate(operations)
+        ]
+        targets = ", ".join(target for target, _ in outputs)
+        lines.append(f"{targets} = {', '.join(name(value) for _, value in outputs)}")
+        return "\n".join(lines)
+
+
+def trace(
+    rule: Rule,
+    states: tuple[str, ...],
+    scalars: Mapping[str, float],
+    group: Mapping[str, Any],
+) -> Program:
+    """Run `rule` on placeholders and return the program that it leaves.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(xp, param, grad, state, group) -> (param, state)``.
+    states : tuple of str
+        The names of the state arrays that exist; each becomes an input.
+    scalars : mapping of str to float
+        The entries of the state that are plain numbers.
+    group : mapping
+        The hyperparameters, as Python numbers.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    TraceError
+        If the rule uses an operation that `FUNCTIONS` does not hold, branches on the elements of
+        an array, or does not return ``(param, state)``.
+    """
+    recorder = _Recorder()
+    inputs = ("param", "grad", *states)
+    param, grad, *arrays = (_Symbol(recorder, value) for value in range(len(inputs)))
+    recorder.count = len(inputs)
+    result = rule(
+        _Namespace(recorder), param, grad, {**scalars, **dict(zip(states, arrays))}, group
+    )
+    new_param, new_state = unpack(rule, result)
+    outputs = [("param", _value(recorder, "param", new_param))]
+    scalars_out: dict[str, float] = {}
+    for name, value in new_state.items():
+        if isinstance(value, NUMBER):
+            scalars_out[name] = value
+        else:
+            outputs.append((name, _value(recorder, name, value)))
+    structure = Structure(inputs, tuple(recorder.operations), tuple(outputs))
+    return Program(structure, tuple(recorder.constants), scalars_out)
+
+
+def unpack(rule: Rule, result: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Check that a rule returned ``(param, state)``."""
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+        return result
+    name = getattr(rule, "__qualname__", repr(rule))
+    raise TraceError(
+        f"{name} must return (param, state), a new array and a dict, but got {result!r}"
+    )
+
+
+def _value(recorder: _Recorder, name: str, result: Any) -> int:
+    if isinstance(result, _Symbol) and result._recorder is recorder:
+        return result._value
+    raise TraceError(f"a rule must return an array for {name!r}, but got {result!r}")
+
+
+class _Recorder:
+    """The program under construction."""
+
+    __slots__ = ("constants", "count", "operations")
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.constants: list[float] = []
+        self.count = 0
+
+    def operand(self, function: str, value: Any) -> int:
+        """The number by which an operation refers to `value`, an argument of `function`."""
+        if type(value) is _Symbol:
+            return value._value
+        if isinstance(value, NUMBER):
+            self.constants.append(float(value))
+            return -len(self.constants)
+        raise TraceError(
+            f"{function} in a rule takes arrays and Python numbers, but got "
+            f"{type(value).__name__}: {value!r}"
+        )
+
+    def emit(self, function: str, *args: Any) -> _Symbol:
+        operands = tuple([self.operand(function, arg) for arg in args])
+        if max(operands) < 0:
+            raise TraceError(f"{function} in a rule needs at least one array, but got numbers only")
+        return self.append(function, operands)
+
+    def append(self, function: str, operands: tuple[int, ...]) -> _Symbol:
+        self.operations.append(Operation(function, operands))
+        value = self.count
+        self.count = value + 1
+        return _Symbol(self, value)
+
+
+class _Namespace:
+    """The ``xp`` that a rule is given while it is traced."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self._recorder = recorder
+
+    def __getattr__(self, name: str) -> Callable[..., _Symbol]:
+        arity = FUNCTIONS.get(name)
+        if arity is None:
+            raise TraceError(
+                f"xp.{name} cannot be traced. A rule that is to be blocked or fused may use "
+                f"{', '.join(sorted(FUNCTIONS))} and the operators; with foreach=False any "
+                f"function of the array library will do."
+            )
+
+        def function(*args: Any) -> _Symbol:
+            if len(args) != arity:
+                raise TraceError(
+                    f"xp.{name} takes {arity} positional arguments, but got {len(args)}"
+                )
+            return self._recorder.emit(name, *args)
+
+        return function
+
+
+def _operator(function: str, reflected: bool = False) -> Callable[[Any, Any], Any]:
+    def method(self: _Symbol, other: Any) -> Any:
+        recorder = self._recorder
+        if type(other) is not _Symbol and not isinstance(other, NUMBER):
+            return NotImplemented
+        if reflected:
+            return recorder.append(function, (recorder.operand(function, other), self._value))
+        return recorder.append(function, (self._value, recorder.operand(function, other)))
+
+    return method
+
+
+class _Symbol:
+    """A placeholder for an array. Arithmetic on it is written down, not done."""
+
+    __slots__ = ("_recorder", "_value")
+    __hash__ = None  # type: ignore[assignment]
+    __array_priority__ = 1000
+
+    def __init__(self, recorder: _Recorder, value: int) -> None:
+        self._recorder = recorder
+        self._value = value
+
+    __add__ = _operator("add")
+    __radd__ = _operator("add", reflected=True)
+    __sub__ = _operator("subtract")
+    __rsub__ = _operator("subtract", reflected=True)
+    __mul__ = _operator("multiply")
+    __rmul__ = _operator("multiply", reflected=True)
+    __truediv__ = _operator("divide")
+    __rtruediv__ = _operator("divide", reflected=True)
+    __floordiv__ = _operator("floor_divide")
+    __mod__ = _operator("remainder")
+    __pow__ = _operator("pow")
+    __rpow__ = _operator("pow", reflected=True)
+    __lt__ = _operator("less")
+    __le__ = _operator("less_equal")
+    __gt__ = _operator("greater")
+    __ge__ = _operator("greater_equal")
+    __eq__ = _operator("equal")
+    __ne__ = _operator("not_equal")
+    __and__ = _operator("logical_and")
+    __or__ = _operator("logical_or")
+    __xor__ = _operator("logical_xor")
+
+    def __neg__(self) -> _Symbol:
+        return self._recorder.emit("negative", self)
+
+    def __pos__(self) -> _Symbol:
+        return self
+
+    def __abs__(self) -> _Symbol:
+        return self._recorder.emit("abs", self)
+
+    def __invert__(self) -> _Symbol:
+        return self._recorder.emit("logical_not", self)
+
+    def __bool__(self) -> NoReturn:
+        raise TraceError(
+            "a rule cannot branch on the elements of an array: use xp.where. "
+            "(Branching on hyperparameters and on step is fine.)"
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise TraceError(
+            f"an array's .{name} cannot be traced: a rule that is to be blocked or fused is "
+            "elementwise. With foreach=False any operation of the array library will do."
+        )

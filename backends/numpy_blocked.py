@@ -1,0 +1,519 @@
+"""foreach on NumPy: the program of a rule, interpreted block by block, in cache, on all cores.
+
+The parameters of a batch are one stream of elements, cut into blocks that fit the second-level
+cache. A large array gives views; small arrays are packed into a block of their own. Every block
+runs the whole program with ``out=`` into a few scratch buffers, so no temporary is ever as large
+as a parameter. The blocks are independent: threads take them from a queue, and the result does
+not depend on who took which.
+
+`Kernel` is the program with its memory assigned, kept once per structure. `_Dense`, `_Pack` and
+`_Strided` are the three shapes in which blocks come. An update in which arrays overlap in memory
+cannot be blocked; it goes to the for-loop, which is sequential as torch is.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from arrayopt.backend import Batch, Executor
+from arrayopt.namespace import compute_dtype, is_floating
+from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.trace import PREDICATES, Operation, Program, Structure
+
+from .array_api import ForLoop
+
+__all__ = ["NumPyBlocked"]
+
+NDArray: TypeAlias = "np.ndarray[Any, Any]"
+
+#: Bytes of a block in one operand: long enough that threads seldom wait for the interpreter's
+#: lock, short enough that what a ufunc reads and writes stays in the second-level cache.
+BLOCK_BYTES = 5 << 16
+
+#: Arrays of up to this many elements are packed together.
+SMALL = 1 << 13
+
+#: Blocks that are worth waking a thread for.
+PER_THREAD = 2
+
+#: Bytes to which scratch and state are aligned: a cache line, and the widest vector register.
+ALIGNMENT = 64
+
+#: Where a program has the gradient among its inputs.
+GRAD = 1
+
+_UFUNCS = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
+
+
+def aligned_empty(size: int, dtype: Any, phase: int = 0) -> NDArray:
+    """An uninitialised 1-D array whose address is `phase` bytes past a multiple of `ALIGNMENT`."""
+    dtype = np.dtype(dtype)
+    raw = np.empty(size * dtype.itemsize + 2 * ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT + phase % ALIGNMENT
+    array: NDArray = raw[start : start + size * dtype.itemsize].view(dtype)
+    return array
+
+
+class NumPyBlocked(Executor):
+    """Interprets programs over NumPy arrays."""
+
+    name = "numpy_blocked"
+    implementation = "foreach"
+
+    def accepts(self, array: Any) -> bool:
+        return isinstance(array, np.ndarray) and is_floating(array)
+
+    def allocate(self, arrays: Sequence[NDArray], fill: float) -> list[NDArray]:
+        allocated = _allocate_like(arrays)
+        for array in allocated:
+            array[...] = complex(fill, fill) if array.dtype.kind == "c" else fill
+        return allocated
+
+    def prepare(self, batch: Batch) -> Program:
+        program = batch.trace()
+        for name, _ in program.structure.outputs:
+            if name != "param" and name not in batch.states:
+                batch.states[name] = _allocate_like(batch.arrays)
+        return program
+
+    def run(self, batch: Batch, program: Program | None) -> None:
+        assert program is not None
+        plan = batch.memo.get("plan")
+        if plan is None or plan.structure != program.structure:
+            plan = batch.memo["plan"] = _Plan(program.structure, batch)
+        plan.run(batch, program)
+        batch.scalars.update(program.scalars)
+
+
+def _allocate_like(arrays: Sequence[NDArray]) -> list[NDArray]:
+    """Arrays of the shapes, dtypes and memory orders of `arrays`, the small ones side by side.
+
+    Small arrays that lie side by side need not be packed, and one that is aligned as its
+    parameter is can be cut where both are aligned.
+    """
+    if not arrays:
+        return []
+    dtype = arrays[0].dtype
+    arena = aligned_empty(sum(a.size for a in arrays if a.size <= SMALL), dtype)
+    allocated, start = [], 0
+    for array in arrays:
+        if array.size <= SMALL:
+            new = arena[start : start + array.size].reshape(array.shape)
+            start += array.size
+        else:
+            axes = _memory_order(array)
+            flat = aligned_empty(array.size, dtype, phase=array.ctypes.data)
+            new = flat.reshape([array.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+        allocated.append(new)
+    return allocated
+
+
+def _memory_order(array: NDArray) -> list[int]:
+    """The axes of `array` from the one with the longest stride to the one with the shortest."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+
+
+def _flat_view(array: NDArray) -> NDArray | None:
+    """All elements of `array` in the order in which they lie in memory, if there are no gaps."""
+    if array.flags.c_contiguous:
+        return array.reshape(-1)
+    transposed = array.transpose(_memory_order(array))
+    return transposed.reshape(-1) if transposed.flags.c_contiguous else None
+
+
+class _Kernel:
+    """A program whose values have been assigned to memory.
+
+    Memory is numbered: the inputs, then the outputs that are no inputs (state made in this step),
+    then scratch, then the constants. An operation writes straight into the memory of an input when
+    its result is that input's new value and the old one is not needed any more.
+
+    Attributes
+    ----------
+    names : list of str
+        What the memory before the scratch holds.
+    written : list of int
+        The memory before the scratch that is written.
+    scratch : list of type
+        float or bool, for each scratch buffer.
+    run : callable
+        Runs the program on one block: ``run(*memory, *constants)``, arrays all.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        inputs, _, outputs = structure
+        size = len(inputs)
+        new = [name for name, _ in outputs if name not in inputs]
+        self.names = [*inputs, *new]
+        self.scratch: list[type] = []
+        first_scratch = len(self.names)
+
+        # An output that is another name's input is copied by an operation of its own.
+        operations = list(structure.operations)
+        goals: dict[int, int] = {}  # the memory in which a value has to end up …
+        copies: list[tuple[int, int]] = []  # … and where else
+        for name, value in outputs:
+            target = self.names.index(name)
+            if value < size and value != target:
+                operations.append(Operation("positive", (value,)))
+                value = size + len(operations) - 1
+            if goals.setdefault(value, target) != target:
+                copies.append((value, target))
+        self.written = sorted({*goals.values(), *(target for _, target in copies)})
+
+        last_use = {v: line for line, op in enumerate(operations) for v in op.operands}
+        last_use |= dict.fromkeys(goals, len(operations))
+        place = dict(enumerate(range(size)))  # value -> memory
+        free: set[int] = set()
+        calls: list[tuple[str, list[int]]] = []
+        for line, (function, operands) in enumerate(operations):
+            result = size + line
+            kind = bool if function in PREDICATES else float
+            arguments = [place.get(operand, operand) for operand in operands]
+            # where() writes its last operand before it reads the others
+            unsafe = set(arguments[:2]) if function == "where" else set()
+            dying = {place[v] for v in operands if v >= 0 and last_use[v] == line}
+            dying = {memory for memory in dying if memory >= first_scratch}
+
+            target = goals.get(result, -1)
+            if (
+                target >= 0
+                and target not in unsafe
+                and (target >= size or last_use.get(target, -1) <= line)
+            ):
+                home = target
+            else:
+                reusable = [
+                    memory
+                    for memory in (*sorted(dying), *sorted(free))
+                    if self.scratch[memory - first_scratch] is kind and memory not in unsafe
+                ]
+                if not reusable:
+                    self.scratch.append(kind)
+                home = reusable[0] if reusable else first_scratch + len(self.scratch) - 1
+            free |= dying
+            if result in last_use:
+                free.discard(home)
+            place[result] = home
+            calls.append((function, [*arguments, home]))
+        moves = [*goals.items(), *copies]
+        calls += [("positive", [place[v], to]) for v, to in moves if place[v] != to]
+
+        self.run = _assemble(calls, first_scratch + len(self.scratch))
+
+
+def _assemble(calls: Sequence[tuple[str, Sequence[int]]], memory: int) -> Callable[..., None]:
+    """A function that makes `calls`: names of functions, and the memory that each is passed.
+
+    Threads hold the interpreter's lock between two calls, so there has to be little to do there:
+    this is a straight line of Python rather than a loop over a table.
+    """
+    constants = -min((m for _, arguments in calls for m in arguments if m < 0), default=0)
+    names = [f"m{number}" for number in range(memory)] + [f"c{n}" for n in range(constants)]
+    lines = [
+        f"    {call}({', '.join(names[m if m >= 0 else memory - 1 - m] for m in arguments)})"
+        for call, arguments in calls
+    ]
+    source = "\n".join([f"def run({', '.join(names)}):", *lines, "    return None"])
+    functions = {call: _callable(call) for call, _ in calls}
+    exec(compile(source, "<arrayopt.numpy_blocked>", "exec"), functions)
+    run: Callable[..., None] = functions["run"]
+    return run
+
+
+_compile = functools.lru_cache(maxsize=1024)(_Kernel)
+
+
+def _callable(function: str) -> Callable[..., Any]:
+    if function == "where":
+        return _where
+    ufunc: Callable[..., Any] = getattr(np, _UFUNCS.get(function, function))
+    return ufunc
+
+
+def _where(condition: NDArray, x: NDArray, y: NDArray, out: NDArray) -> None:
+    np.copyto(out, y)
+    np.copyto(out, x, where=condition)
+
+
+Execute: TypeAlias = "Callable[[Sequence[NDArray]], None]"
+Block: TypeAlias = "Callable[[Execute], None]"
+
+
+class _Plan:
+    """How the arrays of a batch are cut into blocks. It holds as long as they stay the same."""
+
+    def __init__(self, structure: Structure, batch: Batch) -> None:
+        self.structure = structure
+        self.kernel = _compile(structure)
+        self.dtype = compute_dtype(batch.arrays[0])
+        self.block = BLOCK_BYTES // self.dtype.itemsize
+        columns = [
+            batch.arrays
+            if name == "param"
+            else batch.grads
+            if name == "grad"
+            else batch.states[name]
+            for name in self.kernel.names
+        ]
+        rows = list(zip(*columns))
+        written = [rows[i][m] for i in range(len(rows)) for m in self.kernel.written]
+        self.memory = _Memory(written)
+        self.large: list[tuple[int, _Dense]] = []
+        self.packs: list[tuple[list[int], _Pack]] = []
+        small: list[int] = []
+        filled = 0
+        for index, row in enumerate(rows):
+            size = row[0].size
+            if size > SMALL:
+                self.large.append((index, _Dense(row, self.kernel, self.dtype, self.block)))
+            elif size:
+                length = size * (2 if row[0].dtype.kind == "c" else 1)
+                if filled + length > self.block:
+                    self._pack(small, rows)
+                    small, filled = [], 0
+                small.append(index)
+                filled += length
+        self._pack(small, rows)
+
+    def _pack(self, members: list[int], rows: Sequence[Sequence[NDArray]]) -> None:
+        if members:
+            columns = list(zip(*(rows[index] for index in members)))
+            self.packs.append((members, _Pack(columns, self.kernel, self.dtype)))
+
+    def run(self, batch: Batch, program: Program) -> None:
+        if self.memory.overlaps or self.memory.touched_by(batch.grads):
+            ForLoop().run(batch)
+            return
+        with np.errstate(all="ignore"):
+            numbers = np.array(program.constants, self.dtype)
+        constants = [numbers[index, ...] for index in range(len(numbers))]
+        queue: deque[Block] = deque()
+        for index, dense in self.large:
+            queue.extend(dense.blocks(batch.grads[index]))
+        # Gathering and scattering hold the interpreter's lock: packs do not call for more threads.
+        num_threads = min(get_num_threads(), len(queue) // PER_THREAD)
+        for members, pack in self.packs:
+            queue.append(functools.partial(pack.run, [batch.grads[index] for index in members]))
+
+        def work() -> None:
+            scratch = _scratch(self.kernel.scratch, self.dtype, self.block)
+            run = self.kernel.run
+
+            def execute(operands: Sequence[NDArray]) -> None:
+                size = operands[0].size
+                if size == self.block:
+                    run(*operands, *scratch, *constants)
+                else:
+                    run(*operands, *[buffer[:size] for buffer in scratch], *constants)
+
+            with np.errstate(all="ignore"):
+                while queue:
+                    try:
+                        block = queue.popleft()
+                    except IndexError:  # another thread took the last one
+                        return
+                    block(execute)
+
+        run_parallel(work, num_threads)
+
+
+_local = threading.local()
+
+
+def _scratch(kinds: Sequence[type], dtype: Any, size: int) -> list[NDArray]:
+    """This thread's scratch buffers, one for each of `kinds`."""
+    buffers: dict[Any, list[NDArray]] = _local.__dict__.setdefault("buffers", {})
+    taken: dict[type, Iterator[int]] = {kind: itertools.count() for kind in (float, bool)}
+    scratch = []
+    for kind in kinds:
+        pool = buffers.setdefault((kind, dtype), [])
+        number = next(taken[kind])
+        if number == len(pool):
+            pool.append(aligned_empty(size, dtype if kind is float else bool))
+        scratch.append(pool[number])
+    return scratch
+
+
+class _Dense:
+    """A large array: blocks are views of it if nothing needs a cast and the layouts agree."""
+
+    def __init__(self, row: Sequence[NDArray], kernel: _Kernel, dtype: Any, block: int) -> None:
+        self.row = row
+        self.written = kernel.written
+        self.dtype = dtype
+        self.block = block
+        self.flat: list[NDArray] = []
+        self.cuts: list[slice] = []
+        array = row[0]
+        views = [_real_view(a, dtype) for m, a in enumerate(row) if m != GRAD]
+        flat = [view for view in views if view is not None]
+        if len(flat) == len(row) - 1 and len({_layout(a) for a in row if a is not row[GRAD]}) == 1:
+            self.flat = flat
+            first = -array.ctypes.data % ALIGNMENT // dtype.itemsize
+            cuts = sorted({0, *range(first, flat[0].size, block), flat[0].size})
+            self.cuts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+
+    def blocks(self, grad: NDArray) -> Iterator[Block]:
+        array = self.row[0]
+        view = _real_view(grad, self.dtype)
+        alike = grad.dtype == array.dtype and _layout(grad) == _layout(array)
+        if self.flat and alike and view is not None:
+            operands = [*self.flat[:GRAD], view, *self.flat[GRAD:]]
+            for cut in self.cuts:
+                yield functools.partial(_run_views, operands, cut)
+        else:
+            row = [grad if m == GRAD else a for m, a in enumerate(self.row)]
+            parts = [row]
+            if array.dtype.kind == "c":
+                parts = [[a.real for a in row], [a.imag for a in row]]
+            for part in parts:
+                yield functools.partial(self._run_strided, part)
+
+    def _run_strided(self, row: Sequence[NDArray], execute: Execute) -> None:
+        """Walk arrays of any layout and dtype through NumPy's buffered iterator."""
+        with np.nditer(
+            row,
+            flags=["buffered", "external_loop"],
+            op_flags=[
+                ["readwrite"] if m in self.written else ["readonly"] for m in range(len(row))
+            ],
+            op_dtypes=[self.dtype] * len(row),
+            casting="same_kind",
+            buffersize=self.block,
+        ) as iterator:
+            for operands in iterator:
+                execute(operands)
+
+
+def _layout(array: NDArray) -> tuple[int, ...]:
+    """The strides that matter: those of axes along which there is more than one element."""
+    return tuple(
+        stride for stride, length in zip(array.strides, array.shape, strict=True) if length > 1
+    )
+
+
+def _real_view(array: NDArray, dtype: Any) -> NDArray | None:
+    """The elements of `array` as a 1-D view of real numbers of `dtype`, if there is one."""
+    flat = _flat_view(array)
+    if flat is None or flat.real.dtype != dtype:
+        return None
+    view: NDArray = flat.view(dtype)
+    return view
+
+
+def _run_views(operands: Sequence[NDArray], cut: slice, execute: Execute) -> None:
+    execute([operand[cut] for operand in operands])
+
+
+class _Pack:
+    """Small arrays, gathered into one block and scattered from it."""
+
+    def __init__(self, columns: Sequence[Sequence[NDArray]], kernel: _Kernel, dtype: Any) -> None:
+        self.gathered: list[tuple[Sequence[NDArray], NDArray]] = []
+        self.targets: list[NDArray] = []
+        self.sources: list[NDArray] = []
+        self.operands: list[NDArray] = []
+        storage = columns[0][0].dtype
+        staged = storage if storage.kind == "c" else dtype
+        ends = list(itertools.accumulate(array.size for array in columns[0]))
+        for memory, arrays in enumerate(columns):
+            block = None if memory == GRAD else _joined(arrays)
+            if block is None or block.dtype != staged:
+                block = aligned_empty(ends[-1], staged)
+                if memory == GRAD:
+                    self.grad = block
+                else:
+                    self.gathered.append((arrays, block))
+                if memory in kernel.written:
+                    self.targets += arrays
+                    self.sources += [
+                        block[start:end].reshape(array.shape)
+                        for array, start, end in zip(arrays, [0, *ends], ends)
+                    ]
+            self.operands.append(block.view(dtype))
+
+    def run(self, grads: Sequence[NDArray], execute: Execute) -> None:
+        for arrays, block in (*self.gathered, (grads, self.grad)):
+            np.concatenate(arrays, axis=None, out=block, casting="same_kind")
+        execute(self.operands)
+        for target, source in zip(self.targets, self.sources):
+            target[...] = source
+
+
+def _joined(arrays: Sequence[NDArray]) -> NDArray | None:
+    """One 1-D view of `arrays`, if they lie side by side in the memory of one owner."""
+    owner = _owner(arrays[0])
+    address = arrays[0].ctypes.data
+    for array in arrays:
+        if not (
+            array.flags.c_contiguous
+            and array.ctypes.data == address
+            and owner is not None
+            and _owner(array) is owner
+        ):
+            return None
+        address += array.nbytes
+    size = sum(array.size for array in arrays)
+    return np.lib.stride_tricks.as_strided(arrays[0].reshape(-1), (size,))
+
+
+class _Memory:
+    """The memory that a step writes, to know what would be overwritten before it is read."""
+
+    def __init__(self, written: Sequence[NDArray]) -> None:
+        owners = [_owner(array) for array in written]
+        self.owners = {id(owner) for owner in owners}
+        self.foreign = any(owner is None for owner in owners)
+        spans = [(*np.lib.array_utils.byte_bounds(a), a) for a in written if a.size]
+        spans.sort(key=itemgetter(0))
+        self.starts = [start for start, _, _ in spans]
+        self.ends = list(itertools.accumulate((end for _, end, _ in spans), max))
+        self.overlaps = _overlap(spans)
+
+    def touched_by(self, grads: Sequence[NDArray]) -> bool:
+        """Whether a gradient may share memory with what is written."""
+        if not self.foreign and self.owners.isdisjoint(map(id, grads)):
+            grads = [grad for grad in grads if grad.base is not None]
+        for grad in grads:
+            owner = _owner(grad)
+            if owner is None or self.foreign or id(owner) in self.owners:
+                start, end = np.lib.array_utils.byte_bounds(grad)
+                before = bisect.bisect_left(self.starts, end)
+                if before and self.ends[before - 1] > start:
+                    return True
+        return False
+
+
+def _owner(array: NDArray) -> NDArray | None:
+    """The array that owns the memory of `array`; None if that is no NumPy array."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array if array.base is None else None
+
+
+def _overlap(spans: Iterable[tuple[int, int, NDArray]]) -> bool:
+    """Whether any two arrays have an element in common; `spans` is sorted by their starts."""
+    active: list[tuple[int, NDArray]] = []
+    for start, end, array in spans:
+        active = [(other_end, other) for other_end, other in active if other_end > start]
+        if any(_share(array, other) for _, other in active):
+            return True
+        active.append((end, array))
+    return False
+
+
+def _share(a: NDArray, b: NDArray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
