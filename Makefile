@@ -33,7 +33,7 @@ compare: $(READY)  ## steps of arrayopt and torch side by side
 
 bench: $(READY)  ## a short run of the asv suite
 	$(BIN)/pip install --quiet "asv>=0.6.4"
-	cd asv_benchmarks && ../$(BIN)/asv run --quick --show-stderr --python=same
+	cd asv_benchmarks && ../$(BIN)/asv machine --yes >/dev/null && ../$(BIN)/asv run --quick --show-stderr --python=same
 
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

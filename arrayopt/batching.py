@@ -6,6 +6,7 @@ is kept from step to step and done again while nothing but numbers has changed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_, itemgetter
@@ -25,10 +26,11 @@ from arrayopt.namespace import (
     is_writeable,
     library,
 )
+from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
 from arrayopt.trace import Program, TraceError
 
-__all__ = ["Choice", "StateSlot", "Work", "build", "choices"]
+__all__ = ["Choice", "StateSlot", "Work", "build", "check_state_array", "choices", "state_number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Work:
     batch: Batch
     choices: list[Choice]
     slots: tuple[StateSlot, ...]
-    states: list[dict[str, Any]]
+    states: list[Any]
     switches: tuple[Any, ...]
     shapes: list[tuple[int, ...]]
     own: list[Parameter]
@@ -116,7 +118,7 @@ class Work:
             ) and all(
                 {*map(itemgetter(name), states)} == {value} for name, value in batch.scalars.items()
             )
-        except KeyError:  # somebody took an entry away
+        except (KeyError, TypeError):  # somebody took an entry away, or put in what is no number
             return False
 
     def prepare(self) -> None:
@@ -144,17 +146,19 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        known = set(batch.states)
+        known = {*batch.states, *batch.scalars}
         self.executor.run(batch, self.program)
-        if self.fresh:
-            self.states = [state[param] for param in batch.params]
-        if self.fresh or batch.rebind or known != set(batch.states):
-            for name, arrays in batch.states.items():
-                for entry, array in zip(self.states, arrays):
-                    entry[name] = array
+        names = {*batch.states, *batch.scalars}
+        changed = self.fresh or batch.rebind or names != known
+        if changed:  # a rule without state leaves no entries
+            self.states = [state[param] if names else state.get(param) for param in batch.params]
         for name, value in batch.scalars.items():
             for entry in self.states:
                 entry[name] = value
+        if changed:
+            for name, arrays in batch.states.items():
+                for entry, array in zip(self.states, arrays):
+                    entry[name] = array
         self.fresh = False
 
 
@@ -192,6 +196,7 @@ def build(
     list of Work
     """
     differentiable = bool(options.get("differentiable"))
+    gradients = list(grads)
     arrays: dict[int, Array] = {}
     members: dict[Any, list[int]] = {}
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
@@ -199,16 +204,18 @@ def build(
             continue
         label = labels(index)
         array = arrays[index] = data_of(param, label, differentiable)
+        if isinstance(grad, np.generic):  # as arithmetic on 0-d arrays returns
+            grad = gradients[index] = np.asarray(grad)
         _check_grad(grad, array, name, label)
         entry = state.get(param, {})
         present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
         for key in present:
-            if tuple(entry[key].shape) != tuple(array.shape):
-                raise ValueError(
-                    f"{label}: expected state {key!r} of shape {tuple(array.shape)}, but it has "
-                    f"shape {tuple(entry[key].shape)}"
-                )
-        scalars = tuple(entry.get(s.name, s.start(options)) for s in slots if s.scalar)
+            _check_state(entry[key], array, key, label)
+        scalars = tuple(
+            state_number(entry[s.name], s.name, label) if s.name in entry else s.start(options)
+            for s in slots
+            if s.scalar
+        )
         key_ = (library(array), array.dtype, str(device(array)), present, scalars)
         members.setdefault(key_, []).append(index)
 
@@ -221,7 +228,7 @@ def build(
             group=options,
             params=[params[index] for index in indices],
             arrays=own,
-            grads=[grads[i] if differentiable else detach(grads[i]) for i in indices],
+            grads=[gradients[i] if differentiable else detach(gradients[i]) for i in indices],
             states={key: [entry[key] for entry in states] for key in present},
             scalars=dict(zip((slot.name for slot in slots if slot.scalar), scalars)),
             rebind=differentiable or not all(map(is_writeable, own)),
@@ -314,15 +321,63 @@ def _check_grad(grad: Any, array: Array, name: str, label: str) -> None:
         raise RuntimeError(
             f"{label}: expected a gradient on {device(array)}, but got one on {device(grad)}"
         )
-    if isinstance(array, np.ndarray):
-        castable = np.can_cast(grad.dtype, array.dtype, "same_kind")
-    else:
-        castable = is_complex(array) or not is_complex(grad)
-    if not castable:
+    if not _castable(grad, array):
         raise RuntimeError(
             f"{label}: a gradient of dtype {grad.dtype} cannot be cast to the parameter's dtype "
             f"{array.dtype}"
         )
+
+
+def _castable(value: Array, array: Array) -> bool:
+    if isinstance(value, np.ndarray) and isinstance(array, np.ndarray):
+        return np.can_cast(value.dtype, array.dtype, "same_kind")
+    return is_complex(array) or not is_complex(value)
+
+
+def check_state_array(value: Any, array: Array, name: str, label: str) -> None:
+    """Raise if `value` cannot be state of a parameter like `array`, of whatever library."""
+    if not is_array(value) or is_sparse(value):
+        raise TypeError(
+            f"{label}: expected a dense array as state {name!r}, but got {type(value).__name__}"
+        )
+    if tuple(value.shape) != tuple(array.shape):
+        raise ValueError(
+            f"{label}: expected state {name!r} of shape {tuple(array.shape)}, but got shape "
+            f"{tuple(value.shape)}"
+        )
+    if not _castable(value, array):
+        raise TypeError(
+            f"{label}: state {name!r} of dtype {value.dtype} cannot be cast to the parameter's "
+            f"dtype {array.dtype}"
+        )
+
+
+def _check_state(value: Any, array: Array, name: str, label: str) -> None:
+    """Raise if `value` cannot be updated in place beside `array`."""
+    check_state_array(value, array, name, label)
+    expected, got = ((library(a), str(device(a))) for a in (array, value))
+    if expected != got:
+        raise TypeError(
+            f"{label}: expected state {name!r} of {' on '.join(expected)}, but got one of "
+            f"{' on '.join(got)}"
+        )
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        raise ValueError(f"{label}: state {name!r} cannot be written to")
+
+
+def state_number(value: Any, name: str, label: str) -> int | float:
+    """An entry of the state that is plain numbers, as a Python number."""
+    number = python_number(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(
+            f"{label}: expected a number as state {name!r}, but got {type(value).__name__}: "
+            f"{value!r}"
+        )
+    if name != "step":
+        return number
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{label}: state 'step' counts steps, but got {value!r}")
+    return int(number)  # torch keeps it as a float32 array
 
 
 def _is_trained(param: Any) -> bool:

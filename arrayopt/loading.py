@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arrayopt import backend
-from arrayopt.batching import StateSlot
+from arrayopt.batching import StateSlot, check_state_array, state_number
 from arrayopt.namespace import Array, convert, is_array, is_writeable
-from arrayopt.options import python_number
 
 __all__ = ["read"]
 
@@ -46,7 +46,7 @@ def read(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If the saved ones do not fit.
     """
     if len(saved_groups) != len(groups):
@@ -62,13 +62,14 @@ def read(
         {"params": group["params"]}
         | ({"param_names": group["param_names"]} if "param_names" in group else {})
         | {
-            key: value
+            key: copy.deepcopy(value)
             for key, value in saved_groups[source].items()
             if key != "params" and not (key == "param_names" and by == "name")
         }
         for group, source in zip(groups, sources)
     ]
     state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
+    scalars = {slot.name for slot in state_table if slot.scalar}
     arrays: dict[tuple[str, str], list[tuple[Any, Array, Any]]] = {}
     for number, group in enumerate(groups):
         for index, param in enumerate(group["params"]):
@@ -78,26 +79,24 @@ def read(
             where = label(number, index)
             _check_entries(saved, state_table, where)
             for name, value in saved.items():
-                if _is_array_slot(name, value, state_table):
-                    if tuple(value.shape) != tuple(param.data.shape):
-                        raise ValueError(
-                            f"{where}: expected state {name!r} of shape {tuple(param.data.shape)}, "
-                            f"but the loaded one has shape {tuple(value.shape)}"
-                        )
+                if name in scalars:
+                    state[param][name] = state_number(value, name, where)
+                elif state_table or _is_like(value, param.data):
+                    check_state_array(value, param.data, name, where)
                     kind = f"{type(param.data)} {param.data.dtype}"
                     arrays.setdefault((name, kind), []).append((param, param.data, value))
                     state[param][name] = None  # keeps the order of the entries
                 else:
-                    state[param][name] = _number(name, value)
+                    state[param][name] = copy.deepcopy(value)
     for (name, _), entries in arrays.items():
         targets = [data for _, data, _ in entries]
         copies = _copies(targets, [value for _, _, value in entries])
-        for (param, _, _), copy in zip(entries, copies):
-            state[param][name] = copy
+        for (param, _, _), own in zip(entries, copies):
+            state[param][name] = own
     numbers = {number for group in saved_groups for number in group["params"]}
     for key, value in saved_state.items():
         if key not in numbers:
-            state[key] = value
+            state[key] = copy.deepcopy(value)
     return new_groups, state
 
 
@@ -155,7 +154,7 @@ def _match_names(
 
 def _check_entries(saved: Any, state_table: Sequence[StateSlot], where: str) -> None:
     """Raise if the state of a parameter is not of the kind that the algorithm keeps."""
-    if not state_table:
+    if not state_table and isinstance(saved, Mapping):
         return
     required = {slot.name for slot in state_table if slot.when is None and slot.initial is not None}
     known = {slot.name for slot in state_table}
@@ -168,16 +167,8 @@ def _check_entries(saved: Any, state_table: Sequence[StateSlot], where: str) -> 
         )
 
 
-def _is_array_slot(name: str, value: Any, state_table: Sequence[StateSlot]) -> bool:
-    if state_table:
-        return any(slot.name == name and not slot.scalar for slot in state_table)
-    return is_array(value) and len(value.shape) > 0
-
-
-def _number(name: str, value: Any) -> Any:
-    value = python_number(value)
-    # torch keeps step as a float32 array
-    return int(value) if name == "step" and isinstance(value, float) else value
+def _is_like(value: Any, array: Array) -> bool:
+    return is_array(value) and tuple(value.shape) == tuple(array.shape) != ()
 
 
 def _copies(targets: Sequence[Array], values: Sequence[Array]) -> list[Array]:
@@ -187,6 +178,6 @@ def _copies(targets: Sequence[Array], values: Sequence[Array]) -> list[Array]:
     executor = backend.find(targets[0])
     assert executor is not None
     copies = executor.allocate(targets, 0.0)
-    for copy, value in zip(copies, values):
-        copy[...] = convert(value, copy)
+    for own, value in zip(copies, values):
+        own[...] = convert(value, own)
     return copies

@@ -50,7 +50,10 @@ def array_namespace(array: Array) -> ModuleType:
 
 def library(array: Array) -> str:
     """The name of the library of `array`, as its users import it: ``"numpy"``, ``"torch"``, …."""
-    return type(array).__module__.partition(".")[0] if not _is_numpy(array) else "numpy"
+    if _is_numpy(array):
+        return "numpy"
+    # the namespace knows better than the type: a subclass of an array is the user's own
+    return array_namespace(array).__name__.removeprefix("array_api_compat.").partition(".")[0]
 
 
 def device(array: Array) -> Any:
@@ -65,9 +68,9 @@ def is_writeable(array: Array) -> bool:
 
 def is_sparse(obj: object) -> bool:
     """Whether `obj` is a sparse array, of torch, SciPy, CuPy or PyData."""
-    return bool(getattr(obj, "is_sparse", False)) or (
-        ".sparse" in f".{type(obj).__module__}" and hasattr(obj, "nnz")
-    )
+    if compat.is_torch_array(obj):
+        return "sparse" in str(getattr(obj, "layout", ""))  # is_sparse means COO alone
+    return ".sparse" in f".{type(obj).__module__}" and hasattr(obj, "nnz")
 
 
 def is_floating(array: Array) -> bool:
@@ -95,8 +98,8 @@ def compute_dtype(array: Array) -> DType:
         return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
     xp = array_namespace(array)
     if is_complex(array):
-        return xp.float32 if array.dtype == xp.complex64 else xp.float64
-    return xp.float32 if array.dtype.itemsize == 2 else array.dtype
+        return xp.float64 if array.dtype == xp.complex128 else xp.float32
+    return xp.float32 if xp.finfo(array.dtype).bits == 16 else array.dtype
 
 
 def as_real(array: Array) -> Array:
@@ -104,7 +107,7 @@ def as_real(array: Array) -> Array:
     if not is_complex(array):
         return array
     if compat.is_torch_array(array):
-        return array_namespace(array).view_as_real(array)
+        return array_namespace(array).view_as_real(array.resolve_conj())
     xp = array_namespace(array)
     return xp.stack([xp.real(array), xp.imag(array)], axis=-1)
 
@@ -113,7 +116,7 @@ def as_complex(pairs: Array, dtype: DType) -> Array:
     """The inverse of `as_real`: pairs of shape ``(*s, 2)`` as a complex array of shape ``s``."""
     xp = array_namespace(pairs)
     if compat.is_torch_array(pairs):
-        return xp.view_as_complex(pairs)
+        return xp.view_as_complex(pairs if pairs.stride()[-1] == 1 else pairs.contiguous())
     if compat.is_numpy_array(pairs) or compat.is_cupy_array(pairs):
         return xp.ascontiguousarray(pairs).view(dtype)[..., 0]
     real, imag = (xp.astype(pairs[..., part], dtype) for part in (0, 1))
@@ -131,8 +134,18 @@ def convert(value: Any, like: Array) -> Array:
     if hasattr(value, "detach"):
         value = value.detach()
     if not is_array(value) or library(value) != library(like):
-        value = xp.asarray(np.asarray(value))
+        value = xp.asarray(_plain(value))
     return compat.to_device(xp.astype(value, like.dtype), device(like))
+
+
+def _plain(value: Any) -> Any:
+    """`value` as a NumPy array that any library takes: in C order, writeable, no bfloat16."""
+    if compat.is_torch_array(value):
+        value = value.cpu().resolve_conj().resolve_neg()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    value = np.asarray(value)
+    dtype = np.float32 if value.dtype.name == "bfloat16" else value.dtype.newbyteorder("=")
+    return np.array(value, dtype, order="C")
 
 
 def _is_numpy(array: Array) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import math
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -30,6 +31,11 @@ Group = dict[str, Any]
 
 #: Keys of a group that are not hyperparameters of the algorithm.
 _NOT_OPTIONS = frozenset({"params", "param_names"})
+
+#: Keys that learning-rate schedulers and their users put into groups.
+_ANNOTATIONS = frozenset(
+    {"name", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
+)
 
 _global_pre_hooks: Hooks = OrderedDict()
 _global_post_hooks: Hooks = OrderedDict()
@@ -254,7 +260,7 @@ class Optimizer:
         ----------
         param_group : dict
             ``"params"``, as the constructor takes them, and options; those that it lacks are
-            taken from the defaults. It is copied.
+            taken from the defaults. It is copied. Other keys are kept, with a warning.
 
         Raises
         ------
@@ -267,6 +273,7 @@ class Optimizer:
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         number = len(self.param_groups)
         params, names = _read_params(param_group["params"])
+        names = names or _given_names(param_group, len(params))
         earlier = [param for group in self.param_groups for param in group["params"]]
         _check_duplicates(params, earlier)
         params = [Parameter(param) if _is_bare(param) else param for param in params]
@@ -279,7 +286,7 @@ class Optimizer:
                 "all optimizer param groups should be with/without names. cannot add param group "
                 f"{'without' if names is None else 'with'} names to the optimizer"
             )
-        group |= {key: value for key, value in param_group.items() if key != "params"}
+        group |= {key: value for key, value in param_group.items() if key not in _NOT_OPTIONS}
         for option, default in self.defaults.items():
             if default is required and option not in group:
                 raise ValueError(
@@ -291,6 +298,13 @@ class Optimizer:
         for index, param in enumerate(params):
             _check_param(param, self._label(group, number, index), group)
         self._options(group, number)
+        unknown = sorted(group.keys() - self.defaults.keys() - _NOT_OPTIONS - _ANNOTATIONS)
+        if unknown:
+            warnings.warn(
+                f"parameter group {number} has {unknown}, which {type(self).__name__} does not "
+                f"use; its options are {sorted(self.defaults)}",
+                stacklevel=3,
+            )
         self.param_groups.append(group)
 
     def _options(self, group: Group, number: int) -> dict[str, Any]:
@@ -399,9 +413,14 @@ class Optimizer:
                 group["param_names"][i] if "param_names" in group else getattr(param, "name", None)
                 for _, group, i, param in self._enumerate()
             ]
-            unknown = [name for name in grads if name not in names]
+            known = [name for name in names if name is not None]
+            unknown = [name for name in grads if name not in known]
             if unknown:
-                raise ValueError(f"grads names {unknown}, but the parameters are named {names}")
+                have = f"are named {known}" if known else "have no names"
+                raise ValueError(f"grads names {unknown}, but the parameters {have}")
+            ambiguous = [name for name in grads if known.count(name) > 1]
+            if ambiguous:
+                raise ValueError(f"grads names {ambiguous}, but several parameters have that name")
             grads = [grads.get(name) for name in names]
         elif is_array(grads) or not isinstance(grads, Iterable):
             raise TypeError(
@@ -536,7 +555,7 @@ class Optimizer:
             ``"state"``: the state of each parameter under its number, the arrays themselves.
             ``"param_groups"``: the groups, ``"params"`` being numbers.
         """
-        for hook in self._state_dict_pre_hooks.values():
+        for hook in tuple(self._state_dict_pre_hooks.values()):
             hook(self)
         numbers: dict[int, int] = {}
         for _, _, _, param in self._enumerate():
@@ -551,7 +570,7 @@ class Optimizer:
             for key, value in self.state.items()
         }
         state_dict: dict[str, Any] = {"state": state, "param_groups": groups}
-        for hook in self._state_dict_post_hooks.values():
+        for hook in tuple(self._state_dict_post_hooks.values()):
             replacement = hook(self, state_dict)
             state_dict = state_dict if replacement is None else replacement
         return state_dict
@@ -578,7 +597,7 @@ class Optimizer:
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If groups, names, shapes or the entries of the state do not fit. Nothing has changed
             then.
         KeyError
@@ -591,7 +610,7 @@ class Optimizer:
         if by not in (None, "order", "name"):
             raise ValueError(f"by must be 'order', 'name' or None, but got {by!r}")
         state_dict = dict(state_dict)
-        for hook in self._load_pre_hooks.values():
+        for hook in tuple(self._load_pre_hooks.values()):
             replacement = hook(self, state_dict)
             state_dict = state_dict if replacement is None else dict(replacement)
         groups, state = loading.read(
@@ -609,7 +628,7 @@ class Optimizer:
         for number, group in enumerate(groups):
             self._options(group, number)
         self.__setstate__({"state": state, "param_groups": groups})
-        for hook in self._load_post_hooks.values():
+        for hook in tuple(self._load_post_hooks.values()):
             hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -635,8 +654,8 @@ class Optimizer:
         options = sorted({key for group in self.param_groups for key in group} - _NOT_OPTIONS)
         head = "".join(f"<th>group {number}</th>" for number in range(len(self.param_groups)))
         sizes = "".join(
-            f"<td>{len(group['params'])} arrays, "
-            f"{sum(math.prod(param.data.shape) for param in group['params']):,} numbers</td>"
+            f"<td>{_count(len(group['params']), 'array')}, "
+            f"{_count(sum(math.prod(p.data.shape) for p in group['params']), 'number')}</td>"
             for group in self.param_groups
         )
         rows = "".join(
@@ -649,6 +668,10 @@ class Optimizer:
             f"<table><caption>{type(self).__name__}</caption><tr><th></th>{head}</tr>"
             f"<tr><th>params</th>{sizes}</tr>{rows}</table>"
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
@@ -671,7 +694,8 @@ def _evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
 
 
 def _is_bare(entry: Any) -> bool:
-    return is_array(entry) and not hasattr(entry, "grad")
+    # The class is asked first: reading .grad of a torch tensor that is no leaf warns.
+    return is_array(entry) and not (hasattr(type(entry), "grad") or hasattr(entry, "grad"))
 
 
 def _is_parameter(entry: Any) -> bool:
@@ -695,14 +719,31 @@ def _read_params(params: Any) -> tuple[list[Any], list[str] | None]:
                 "all optimizer params should be with/without names. Some param names are missing"
             )
         entries = [entry for _, entry in entries]
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                "the parameters of a pair (name, parameter) are named by strings, but one of the "
+                f"names is {type(name).__name__}"
+            )
     for entry in entries:
         if not (is_array(entry) or _is_parameter(entry)):
-            hint = "; of a dict, pass .items()" if isinstance(entry, str) else ""
+            hint = "; of a dict of parameters, pass .items(); put a group in a list"
+            hint = hint if isinstance(entry, str) else ""
             raise TypeError(
                 "optimizer can only optimize arrays and parameters, but one of the params is "
                 f"{type(entry).__name__}{hint}"
             )
     return entries, names or None
+
+
+def _given_names(group: Group, count: int) -> list[str] | None:
+    """The names in a group that was read from an optimizer."""
+    if "param_names" not in group:
+        return None
+    names = list(group["param_names"])
+    if len(names) != count:
+        raise ValueError(f"expected {count} param_names, one a parameter, but got {names}")
+    return names
 
 
 def _check_duplicates(params: Sequence[Any], earlier: Sequence[Any]) -> None:

@@ -18,6 +18,9 @@ class _Required:
     def __repr__(self) -> str:
         return "<required parameter>"
 
+    def __reduce__(self) -> str:
+        return "required"  # there is one, which copies and pickles stand for, too
+
 
 required = _Required()
 

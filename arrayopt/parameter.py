@@ -13,6 +13,7 @@ from arrayopt.namespace import (
     detach,
     is_array,
     is_floating,
+    is_sparse,
     is_writeable,
 )
 
@@ -292,6 +293,10 @@ def zero_grad(parameter: Any, set_to_none: bool) -> None:
     grad = parameter.grad
     if set_to_none or grad is None:
         parameter.grad = None
+    elif is_sparse(grad) and hasattr(grad, "zero_"):  # torch's cannot be assigned to
+        parameter.grad = detach(grad).zero_()
+    elif is_sparse(grad):
+        grad.data[...] = 0
     elif is_writeable(grad):
         detach(grad)[...] = 0
     else:
@@ -343,14 +348,18 @@ def _members(owner: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _members(value, name)
 
 
-def _walk(module: Module, prefix: str, above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """A module and everything below it, depth first. A module inside itself is not entered."""
+def _walk(
+    module: Module, prefix: str, entered: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """A module and everything below it, depth first. Each module is entered once."""
+    entered = set() if entered is None else entered
+    entered.add(id(module))
     yield prefix, module
     for name, value in _members(module, prefix):
         if not isinstance(value, Module):
             yield name, value
-        elif value is not module and value not in above:
-            yield from _walk(value, name, (*above, module))
+        elif id(value) not in entered:
+            yield from _walk(value, name, entered)
 
 
 def _unique(entries: Iterator[tuple[str, Any]], kind: type) -> Iterator[tuple[str, Any]]:

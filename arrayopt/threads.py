@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -74,8 +75,12 @@ def run_parallel(work: Callable[[], None], num_threads: int) -> None:
     if num_threads <= 1:
         work()
         return
-    pool = _helpers(num_threads - 1)
-    helpers = [pool.submit(work) for _ in range(num_threads - 1)]
+    helpers = []
+    # Once the main thread has ended, no thread can be begun: one of the user's goes on alone.
+    with contextlib.suppress(RuntimeError):
+        pool = _helpers(num_threads - 1)
+        for _ in range(num_threads - 1):
+            helpers.append(pool.submit(work))  # noqa: PERF401
     try:
         work()
     finally:

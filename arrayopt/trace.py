@@ -174,9 +174,11 @@ def trace(
 
 def unpack(rule: Rule, result: Any) -> tuple[Any, Mapping[str, Any]]:
     """Check that a rule returned ``(param, state)``."""
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
-        return result
     name = getattr(rule, "__qualname__", repr(rule))
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+        if "param" in result[1] or "grad" in result[1]:
+            raise TraceError(f"{name}: state cannot be called 'param' or 'grad'")
+        return result
     raise TraceError(
         f"{name} must return (param, state), a new array and a dict, but got {result!r}"
     )
@@ -201,7 +203,9 @@ class _Recorder:
     def operand(self, function: str, value: Any) -> int:
         """The number by which an operation refers to `value`, an argument of `function`."""
         if type(value) is _Symbol:
-            return value._value
+            if value._recorder is self:
+                return value._value
+            raise TraceError(f"{function} in a rule was given an array of an earlier step")
         if isinstance(value, NUMBER):
             self.constants.append(float(value))
             return -len(self.constants)
@@ -238,10 +242,11 @@ class _Namespace:
                 f"function of the array library will do."
             )
 
-        def function(*args: Any) -> _Symbol:
-            if len(args) != arity:
+        def function(*args: Any, **options: Any) -> _Symbol:
+            if options or len(args) != arity:
                 raise TraceError(
-                    f"xp.{name} takes {arity} positional arguments, but got {len(args)}"
+                    f"xp.{name} in a rule takes {arity} positional arguments and no options, "
+                    f"but got {len(args)} and {list(options)}"
                 )
             return self._recorder.emit(name, *args)
 
@@ -251,13 +256,25 @@ class _Namespace:
 def _operator(function: str, reflected: bool = False) -> Callable[[Any, Any], Any]:
     def method(self: _Symbol, other: Any) -> Any:
         recorder = self._recorder
-        if type(other) is not _Symbol and not isinstance(other, NUMBER):
-            return NotImplemented
-        if reflected:
-            return recorder.append(function, (recorder.operand(function, other), self._value))
-        return recorder.append(function, (self._value, recorder.operand(function, other)))
+        operand = recorder.operand(function, other)
+        operands = (operand, self._value) if reflected else (self._value, operand)
+        return recorder.append(function, operands)
 
     return method
+
+
+def _untraceable(operator: str) -> Callable[..., NoReturn]:
+    def method(self: _Symbol, *args: Any) -> NoReturn:
+        raise TraceError(
+            f"{operator} an array cannot be traced: a rule that is to be blocked or fused is "
+            "elementwise. With foreach=False any operation of the array library will do."
+        )
+
+    return method
+
+
+#: The powers that an array computes as a function of their own, which rounds otherwise than pow.
+_POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal"}
 
 
 class _Symbol:
@@ -280,8 +297,9 @@ class _Symbol:
     __truediv__ = _operator("divide")
     __rtruediv__ = _operator("divide", reflected=True)
     __floordiv__ = _operator("floor_divide")
+    __rfloordiv__ = _operator("floor_divide", reflected=True)
     __mod__ = _operator("remainder")
-    __pow__ = _operator("pow")
+    __rmod__ = _operator("remainder", reflected=True)
     __rpow__ = _operator("pow", reflected=True)
     __lt__ = _operator("less")
     __le__ = _operator("less_equal")
@@ -290,8 +308,20 @@ class _Symbol:
     __eq__ = _operator("equal")
     __ne__ = _operator("not_equal")
     __and__ = _operator("logical_and")
+    __rand__ = _operator("logical_and", reflected=True)
     __or__ = _operator("logical_or")
+    __ror__ = _operator("logical_or", reflected=True)
     __xor__ = _operator("logical_xor")
+    __rxor__ = _operator("logical_xor", reflected=True)
+    __matmul__ = __rmatmul__ = _untraceable("the matrix product of")
+    __getitem__ = __setitem__ = _untraceable("indexing")
+    __iter__ = __len__ = _untraceable("iterating over")
+    __float__ = __int__ = __complex__ = __index__ = _untraceable("taking a number out of")
+
+    def __pow__(self, exponent: Any) -> _Symbol:
+        if isinstance(exponent, NUMBER) and exponent in _POWERS:
+            return self._recorder.append(_POWERS[exponent], (self._value,))
+        return self._recorder.emit("pow", self, exponent)
 
     def __neg__(self) -> _Symbol:
         return self._recorder.emit("negative", self)

@@ -22,7 +22,10 @@ __all__ = ["ForLoop"]
 
 
 class ForLoop(Executor):
-    """Runs the rule on the arrays. This is what the other executors are measured against."""
+    """Runs the rule itself, on arrays of any array-API library.
+
+    This is what the other executors are measured against.
+    """
 
     name = "array_api"
     implementation = "for-loop"
@@ -43,7 +46,7 @@ class ForLoop(Executor):
 
     def run(self, batch: Batch, program: Program | None = None) -> None:
         scalars: dict[str, float] = {}
-        names = tuple(batch.states)
+        names = tuple(batch.states) if program is None else program.structure.inputs[2:]
         with np.errstate(all="ignore"):
             for index in range(len(batch.params)):
                 scalars = _step(batch, index, names)
@@ -72,11 +75,11 @@ def _step(batch: Batch, index: int, names: Sequence[str]) -> dict[str, float]:
     def own(value: Array) -> Array:
         """A copy of an output that is an input (a momentum that begins as the gradient)."""
         is_input = any(value is source for source in inputs)
-        return xp.asarray(value, copy=True) if is_input else value
+        return 1 * value if is_input else value  # exact, and an autodiff library sees it
 
     def store(target: Array | None, value: Array) -> Array:
         """`value` in the dtype of the parameter, in `target` if that can be written to."""
-        value = xp.asarray(value)
+        value = value if is_array(value) else xp.asarray(value)
         if value.shape != inputs[0].shape:
             raise ValueError(
                 f"the rule returned shape {value.shape} for a parameter of shape {inputs[0].shape}"

@@ -64,7 +64,7 @@ def aligned_empty(size: int, dtype: Any, phase: int = 0) -> NDArray:
 
 
 class NumPyBlocked(Executor):
-    """Interprets programs over NumPy arrays."""
+    """Runs programs block by block, on NumPy arrays of floating-point numbers."""
 
     name = "numpy_blocked"
     implementation = "foreach"
@@ -187,6 +187,7 @@ class _Kernel:
             target = goals.get(result, -1)
             if (
                 target >= 0
+                and kind is float
                 and target not in unsafe
                 and (target >= size or last_use.get(target, -1) <= line)
             ):
@@ -206,7 +207,7 @@ class _Kernel:
             place[result] = home
             calls.append((function, [*arguments, home]))
         moves = [*goals.items(), *copies]
-        calls += [("positive", [place[v], to]) for v, to in moves if place[v] != to]
+        calls += [("copy", [place[v], to]) for v, to in moves if place[v] != to]
 
         self.run = _assemble(calls, first_scratch + len(self.scratch))
 
@@ -219,10 +220,10 @@ def _assemble(calls: Sequence[tuple[str, Sequence[int]]], memory: int) -> Callab
     """
     constants = -min((m for _, arguments in calls for m in arguments if m < 0), default=0)
     names = [f"m{number}" for number in range(memory)] + [f"c{n}" for n in range(constants)]
-    lines = [
-        f"    {call}({', '.join(names[m if m >= 0 else memory - 1 - m] for m in arguments)})"
-        for call, arguments in calls
-    ]
+    lines = []
+    for call, arguments in calls:
+        *inputs, out = (names[m if m >= 0 else memory - 1 - m] for m in arguments)
+        lines.append(f"    {call}({', '.join(inputs)}, out={out})")
     source = "\n".join([f"def run({', '.join(names)}):", *lines, "    return None"])
     functions = {call: _callable(call) for call, _ in calls}
     exec(compile(source, "<arrayopt.numpy_blocked>", "exec"), functions)
@@ -234,10 +235,14 @@ _compile = functools.lru_cache(maxsize=1024)(_Kernel)
 
 
 def _callable(function: str) -> Callable[..., Any]:
-    if function == "where":
-        return _where
+    if function in ("copy", "where"):
+        return _copy if function == "copy" else _where
     ufunc: Callable[..., Any] = getattr(np, _UFUNCS.get(function, function))
     return ufunc
+
+
+def _copy(x: NDArray, out: NDArray) -> None:
+    np.copyto(out, x)
 
 
 def _where(condition: NDArray, x: NDArray, y: NDArray, out: NDArray) -> None:
@@ -292,7 +297,7 @@ class _Plan:
 
     def run(self, batch: Batch, program: Program) -> None:
         if self.memory.overlaps or self.memory.touched_by(batch.grads):
-            ForLoop().run(batch)
+            ForLoop().run(batch, program)
             return
         with np.errstate(all="ignore"):
             numbers = np.array(program.constants, self.dtype)

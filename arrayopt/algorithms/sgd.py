@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -85,6 +86,7 @@ class SGD(Optimizer):
     ranges = (
         Range("lr", "learning rate"),
         Range("momentum", "momentum value"),
+        Range("dampening", "dampening value", low=-math.inf),
         Range("weight_decay", "weight_decay value"),
     )
 

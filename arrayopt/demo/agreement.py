@@ -1,0 +1,101 @@
+"""Feeding the gradients of a run to torch.optim, to see whether the parameters end the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arrayopt.demo.model import Floats
+from arrayopt.demo.training import Run
+
+__all__ = ["BOUND", "INSTALL_TORCH", "Agreement", "agreement", "relative_difference"]
+
+#: The largest relative difference of float64 parameters that passes for rounding.
+BOUND = 1e-12
+
+#: An exact version, since a range may bring builds for CUDA.
+INSTALL_TORCH = "pip install torch==2.13.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the parameters of a run are from those of torch.
+
+    Attributes
+    ----------
+    name : str
+        The name of the algorithm.
+    difference : float or None
+        The largest relative difference; None if torch has no such algorithm.
+    """
+
+    name: str
+    difference: float | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the difference, if there is one, is within `BOUND`. NaN is not."""
+        return self.difference is None or self.difference <= BOUND
+
+
+def agreement(run: Run) -> Agreement:
+    """Repeat a run with the optimizer of torch that has the same name and options.
+
+    Parameters
+    ----------
+    run : Run
+        Its gradients are those that torch is given, so that differences do not grow as they would
+        if either side computed gradients at parameters of its own.
+
+    Returns
+    -------
+    Agreement
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    """
+    import torch
+
+    algorithm = getattr(torch.optim, run.name, None)
+    if algorithm is None:
+        return Agreement(run.name, None)
+    params = [torch.from_numpy(array.copy()) for array in run.initial]
+    optimizer = algorithm(params, **run.options)
+    evaluations = iter(run.evaluations)
+
+    def closure() -> Any:
+        loss, grads = next(evaluations)
+        for param, grad in zip(params, grads):
+            param.grad = torch.from_numpy(grad)
+        return torch.tensor(loss, dtype=torch.float64)
+
+    try:
+        for _ in run.seconds:
+            optimizer.step(closure)
+    except StopIteration:  # torch wants more gradients than we took
+        return Agreement(run.name, math.inf)
+    if next(evaluations, None) is not None:
+        return Agreement(run.name, math.inf)
+    return Agreement(run.name, relative_difference(run.final, [p.numpy() for p in params]))
+
+
+def relative_difference(ours: Sequence[Floats], theirs: Sequence[Floats]) -> float:
+    """The largest of ``max|ours - theirs| / max|theirs|`` over pairs of arrays; NaN if one is.
+
+    Examples
+    --------
+    >>> relative_difference([np.array([1.0, 2.5])], [np.array([1.0, 2.0])])
+    0.25
+    """
+    ratios = [0.0]
+    for a, b in zip(ours, theirs):
+        difference, scale = float(np.abs(a - b).max()), float(np.abs(b).max())
+        # where both are zero (biases, with a learning rate of zero) they agree
+        ratios.append(difference / scale if scale else math.inf if difference else 0.0)
+    return float(np.max(ratios))

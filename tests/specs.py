@@ -1,0 +1,78 @@
+"""One declarative spec per algorithm, from which the tests are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import arrayopt as optim
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the tests know about an algorithm.
+
+    Attributes
+    ----------
+    name : str
+        What it is called here and in torch.
+    options : list of dict
+        Sets of options that are compared with torch; together they take every branch.
+    state : dict of str to list of str
+        The entries of the state under each option that adds some; ``""`` for those always there.
+    """
+
+    name: str
+    options: list[dict[str, Any]]
+    state: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def cls(self) -> type[optim.Optimizer]:
+        return getattr(optim, self.name)
+
+
+_ADAM = [
+    {},
+    {"amsgrad": True},
+    {"betas": (0.3, 0.4), "eps": 1e-3},
+    {"weight_decay": 0.1, "lr": 0.02},
+    {"weight_decay": 0.1, "amsgrad": True, "maximize": True},
+    {"betas": (0.0, 0.0), "eps": 0.1},
+    {"lr": 0.0},
+]
+_ADAM_STATE = {"": ["step", "exp_avg", "exp_avg_sq"], "amsgrad": ["max_exp_avg_sq"]}
+
+SPECS = [
+    Spec(
+        "SGD",
+        [
+            {},
+            {"lr": 0.0},
+            {"weight_decay": 0.1, "lr": 0.01},
+            {"momentum": 0.9},
+            {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01},
+            {"momentum": 0.9, "nesterov": True},
+            {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "maximize": True, "lr": 1e-4},
+            {"maximize": True},
+        ],
+        {"momentum": ["momentum_buffer"]},
+    ),
+    Spec(
+        "Adam",
+        [*_ADAM, {"weight_decay": 0.1, "decoupled_weight_decay": True}],
+        _ADAM_STATE,
+    ),
+    Spec("AdamW", [*_ADAM, {"weight_decay": 0.0}], _ADAM_STATE),
+]
+
+BY_NAME = {spec.name: spec for spec in SPECS}
+
+CASES = [(spec, options) for spec in SPECS for options in spec.options]
+
+
+def case_id(value: Any) -> str:
+    if isinstance(value, Spec):
+        return value.name
+    if isinstance(value, dict):
+        return ",".join(f"{key}={option}" for key, option in value.items()) or "defaults"
+    return getattr(value, "__name__", str(value))

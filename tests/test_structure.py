@@ -1,0 +1,131 @@
+"""What the house promises of its own code, read from the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import arrayopt as optim
+from arrayopt import algorithms, backend
+
+FILES = sorted(Path(algorithms.__file__).parent.glob("*.py"))
+LIBRARIES = {"numpy", "cupy", "numba", "torch", "jax", "np", "cp"}
+DEVICES = {"device", "cpu", "cuda", "gpu"}
+
+
+def names(tree: ast.AST) -> set[str]:
+    """All identifiers and attribute names in a piece of code."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_an_algorithm_knows_no_loop_device_backend_or_in_place_write(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    loops = (ast.For, ast.While, ast.AsyncFor, ast.ListComp, ast.DictComp, ast.GeneratorExp)
+    assert not [node for node in ast.walk(tree) if isinstance(node, loops)]
+    assert not names(tree) & (LIBRARIES | DEVICES | set(backend.BUILTIN))
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    assert imported <= {"__future__", "arrayopt", "collections", "math", "typing"}
+    targets = [
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.AugAssign)]
+    for target in targets:  # new_state["…"] = … fills a dict that the rule itself has made
+        if isinstance(target, ast.Subscript):
+            assert isinstance(target.value, ast.Name)
+            assert target.value.id == "new_state"
+
+
+def lines_of_code(file: Path) -> int:
+    """Lines that hold code: no docstring, comment or blank line."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return len(ast.unparse(tree).splitlines())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_an_algorithm_fits_in_ones_head(file: Path) -> None:
+    assert lines_of_code(file) <= 60
+
+
+PUBLIC = [name for name in optim.__all__ if callable(getattr(optim, name))]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name: str) -> None:
+    entry = getattr(optim, name)
+    assert inspect.getdoc(entry)
+    if inspect.isclass(entry):
+        for attribute, member in vars(entry).items():
+            if not attribute.startswith("_") and callable(member):
+                assert inspect.getdoc(getattr(entry, attribute)), f"{name}.{attribute}"
+
+
+@pytest.mark.parametrize("name", algorithms.__all__)
+def test_an_algorithm_tells_its_equation_source_errors_and_an_example(name: str) -> None:
+    doc = inspect.getdoc(getattr(optim, name)) or ""
+    for part in (".. math::", "Parameters", "Raises", "References", "Examples", ">>> "):
+        assert part in doc
+    for parameter in list(inspect.signature(getattr(optim, name)).parameters)[1:]:
+        assert parameter in doc
+
+
+def test_importing_the_core_imports_nothing_heavy_and_no_backend() -> None:
+    code = (
+        "import sys, arrayopt; heavy = {'torch', 'numba', 'cupy', 'jax', 'matplotlib', 'sklearn', "
+        "'rich', 'tqdm', 'scipy'}; print(sorted(m for m in sys.modules if m.partition('.')[0] in "
+        "heavy or m.startswith('arrayopt.backends')))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_imports_run_one_way() -> None:
+    order = [
+        "namespace",
+        "trace",
+        "threads",
+        "hooks",
+        "options",
+        "backend",
+        "parameter",
+        "batching",
+    ]
+    order += ["loading", "optimizer", "algorithms"]
+    package = Path(optim.__file__).parent
+    for position, module in enumerate(order[:-1]):
+        later = order[position + 1 :]
+        source = (package / f"{module}.py").read_text()
+        for node in ast.walk(ast.parse(source)):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module
+                and node.module.startswith("arrayopt")
+            ):
+                imported = {node.module.removeprefix("arrayopt").lstrip(".")} | (
+                    {alias.name for alias in node.names} if node.module == "arrayopt" else set()
+                )
+                assert not imported & set(later), f"{module} imports {imported & set(later)}"
