@@ -118,8 +118,8 @@ def _load() -> tuple[dict[str, Executor], dict[str, str]]:
         module, _, attribute = target.partition(":")
         try:
             executors[name] = getattr(importlib.import_module(module), attribute)()
-        except ImportError as error:
-            missing[name] = str(error)
+        except Exception as error:  # somebody else's backend must not break a step
+            missing[name] = f"{type(error).__name__}: {error}"
     return executors, missing
 
 

@@ -7,7 +7,7 @@ is kept from step to step and done again while nothing but numbers has changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from operator import is_, itemgetter
 from typing import Any, NamedTuple
@@ -18,19 +18,29 @@ from arrayopt import backend
 from arrayopt.backend import Batch, Executor
 from arrayopt.namespace import (
     Array,
+    castable,
     detach,
     device,
     is_array,
-    is_complex,
     is_sparse,
     is_writeable,
     library,
 )
 from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
-from arrayopt.trace import Program, TraceError
+from arrayopt.trace import Program, TraceError, trace
 
-__all__ = ["Choice", "StateSlot", "Work", "build", "check_state_array", "choices", "state_number"]
+__all__ = [
+    "Agenda",
+    "Choice",
+    "StateSlot",
+    "build",
+    "check_state_array",
+    "choices",
+    "choose",
+    "data_of",
+    "state_number",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,43 +80,46 @@ class Choice(NamedTuple):
 
 @dataclass(slots=True)
 class Work:
-    """A batch, who may run it, and what tells whether it can be done again."""
+    """A batch, who may run it, and what tells whether it can be done again.
+
+    Attributes
+    ----------
+    indices : list of int
+        Which parameters of their group the batch holds.
+    slots : tuple of StateSlot
+        The state that there has to be.
+    states : list
+        The entries of the optimizer's state for the parameters.
+    fresh : bool
+        Whether it has not been done yet, so that state may be missing.
+    """
 
     batch: Batch
+    indices: list[int]
     choices: list[Choice]
     slots: tuple[StateSlot, ...]
     states: list[Any]
-    switches: tuple[Any, ...]
     shapes: list[tuple[int, ...]]
-    own: list[Parameter]
+    dtypes: list[Any]
     executor: Executor | None = None
     program: Program | None = None
     fresh: bool = True
 
     def still_holds(
-        self,
-        params: list[Any],
-        grads: list[Any],
-        state: Mapping[Any, dict[str, Any]],
-        options: Mapping[str, Any],
-        slots: tuple[StateSlot, ...],
+        self, params: list[Any], grads: list[Any], state: Mapping[Any, dict[str, Any]]
     ) -> bool:
         """Whether the same NumPy arrays are to be updated, and are as sound as they were.
 
-        This stands in for `build` in the common case, and is written for speed. It must reject
-        whatever `build` would treat otherwise or raise on.
+        This stands in for the checks of `build`, and is written for speed. It must reject whatever
+        `build` would treat otherwise or raise on.
         """
         batch, arrays, states = self.batch, self.batch.arrays, self.states
         if not (
-            len(params) == len(arrays)
-            and slots == self.slots
-            and self.switches == _switches(options)
-            and {*map(type, grads)} == {np.ndarray}
+            {*map(type, grads)} == {np.ndarray}
             and all(map(is_, params, batch.params))
             and all(map(is_, [param.data for param in params], arrays))
-            and all([param.requires_grad for param in self.own])
             and [grad.shape for grad in grads] == self.shapes
-            and {grad.dtype for grad in grads} == {arrays[0].dtype}
+            and [grad.dtype for grad in grads] == self.dtypes
             and all([array.flags.writeable for array in arrays])
             and all(map(is_, map(state.get, params), states))
         ):
@@ -142,16 +155,17 @@ class Work:
                 self.executor = executor
                 return
 
-    def run(self, state: Mapping[Any, dict[str, Any]]) -> None:
+    def run(self, state: MutableMapping[Any, dict[str, Any]]) -> None:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
         known = {*batch.states, *batch.scalars}
         self.executor.run(batch, self.program)
+        batch.grads = []  # they are the caller's, who may want their memory back
         names = {*batch.states, *batch.scalars}
         changed = self.fresh or batch.rebind or names != known
-        if changed:  # a rule without state leaves no entries
-            self.states = [state[param] if names else state.get(param) for param in batch.params]
+        if changed and names:  # (a rule without state leaves no entries)
+            self.states = [state.setdefault(param, {}) for param in batch.params]
         for name, value in batch.scalars.items():
             for entry in self.states:
                 entry[name] = value
@@ -160,6 +174,47 @@ class Work:
                 for entry, array in zip(self.states, arrays):
                     entry[name] = array
         self.fresh = False
+
+
+@dataclass(slots=True)
+class Agenda:
+    """All the work on a group."""
+
+    works: list[Work]
+    passed_over: list[int]
+    slots: tuple[StateSlot, ...]
+    switches: tuple[Any, ...]
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it may be worth keeping: whether the arrays can be the same ones again."""
+        return all(type(a) is np.ndarray for work in self.works for a in work.batch.arrays[:1])
+
+    def renew(
+        self,
+        params: list[Any],
+        grads: list[Any],
+        state: Mapping[Any, dict[str, Any]],
+        options: Mapping[str, Any],
+        slots: tuple[StateSlot, ...],
+    ) -> bool:
+        """Take up new gradients and numbers, if nothing else has changed since the last step."""
+        count = len(self.passed_over) + sum(len(work.indices) for work in self.works)
+        if not (
+            len(params) == count
+            and self.slots == slots
+            and self.switches == _switches(options)
+            and not any(_is_trained(params[i], grads[i]) for i in self.passed_over)
+        ):
+            return False
+        for work in self.works:
+            batch = work.batch
+            batch.group, batch.grads = options, [grads[i] for i in work.indices]
+            own = [params[i] for i in work.indices]
+            trained = all([param.requires_grad for param in own if type(param) is Parameter])
+            if not (trained and work.still_holds(own, batch.grads, state)):
+                return False
+        return True
 
 
 def build(
@@ -171,7 +226,7 @@ def build(
     state: Mapping[Any, dict[str, Any]],
     options: Mapping[str, Any],
     slots: tuple[StateSlot, ...],
-) -> list[Work]:
+) -> Agenda:
     """Check the parameters and gradients of a group, and sort them into batches.
 
     Parameters
@@ -193,19 +248,18 @@ def build(
 
     Returns
     -------
-    list of Work
+    Agenda
     """
     differentiable = bool(options.get("differentiable"))
     gradients = list(grads)
     arrays: dict[int, Array] = {}
     members: dict[Any, list[int]] = {}
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        if grad is None or not _is_trained(param):
+        if not _is_trained(param, grad):
             continue
         label = labels(index)
         array = arrays[index] = data_of(param, label, differentiable)
-        if isinstance(grad, np.generic):  # as arithmetic on 0-d arrays returns
-            grad = gradients[index] = np.asarray(grad)
+        grad = gradients[index] = _plain(grad, label)
         _check_grad(grad, array, name, label)
         entry = state.get(param, {})
         present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
@@ -222,23 +276,31 @@ def build(
     works = []
     for (*_, present, scalars), indices in members.items():
         own = [arrays[index] for index in indices]
-        states = [state.get(params[index], {}) for index in indices]
+        own_grads = [gradients[index] for index in indices]
+        states = [state.get(params[index]) for index in indices]
         batch = Batch(
             rule=rule,
             group=options,
             params=[params[index] for index in indices],
             arrays=own,
-            grads=[gradients[i] if differentiable else detach(gradients[i]) for i in indices],
-            states={key: [entry[key] for entry in states] for key in present},
+            grads=own_grads if differentiable else [detach(grad) for grad in own_grads],
+            states={key: [entry[key] for entry in states if entry] for key in present},
             scalars=dict(zip((slot.name for slot in slots if slot.scalar), scalars)),
             rebind=differentiable or not all(map(is_writeable, own)),
         )
-        shapes = [array.shape for array in own]
-        options_for = choices(own[0], options)
-        parameters = [param for param in batch.params if isinstance(param, Parameter)]
-        switches = _switches(options)
-        works.append(Work(batch, options_for, slots, states, switches, shapes, parameters))
-    return works
+        works.append(
+            Work(
+                batch=batch,
+                indices=indices,
+                choices=choices(own[0], options),
+                slots=slots,
+                states=states,
+                shapes=[array.shape for array in own],
+                dtypes=[grad.dtype for grad in own_grads],
+            )
+        )
+    passed_over = [index for index in range(len(params)) if index not in arrays]
+    return Agenda(works, passed_over, slots, _switches(options))
 
 
 def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:
@@ -279,6 +341,31 @@ def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:
     return found
 
 
+def choose(
+    rule: Callable[..., Any],
+    state_table: Sequence[StateSlot],
+    array: Array,
+    options: Mapping[str, Any],
+) -> Choice:
+    """Who would update `array` in a first step."""
+    slots = [slot for slot in state_table if slot.when is None or options.get(slot.when)]
+    arrays = tuple(s.name for s in slots if not s.scalar and s.initial is not None)
+    scalars = {slot.name: slot.start(options) for slot in slots if slot.scalar}
+    if "step" in scalars:
+        scalars["step"] += 1
+    refused = ""
+    for executor, reason in choices(array, options):
+        if not executor.traces:
+            return Choice(executor, refused or reason)
+        try:
+            trace(rule, arrays, scalars, options)
+        except TraceError as error:
+            refused = f"since the rule cannot be traced: {error}"
+        else:
+            return Choice(executor, reason)
+    raise TraceError(refused)
+
+
 def data_of(param: Any, label: str, differentiable: bool = False) -> Array:
     """The array that is to be updated, checked.
 
@@ -292,7 +379,7 @@ def data_of(param: Any, label: str, differentiable: bool = False) -> Array:
         raise TypeError(f"{label}: expected an array as .data, but got {type(data).__name__}")
     check_data(data, label)
     if isinstance(data, np.ndarray):
-        return np.asarray(data)  # a plain view of a subclass, whose operators may differ
+        return _plain(data, label)
     if not differentiable:
         return detach(data)
     if is_array(param):
@@ -321,17 +408,11 @@ def _check_grad(grad: Any, array: Array, name: str, label: str) -> None:
         raise RuntimeError(
             f"{label}: expected a gradient on {device(array)}, but got one on {device(grad)}"
         )
-    if not _castable(grad, array):
+    if not castable(grad, array):
         raise RuntimeError(
             f"{label}: a gradient of dtype {grad.dtype} cannot be cast to the parameter's dtype "
             f"{array.dtype}"
         )
-
-
-def _castable(value: Array, array: Array) -> bool:
-    if isinstance(value, np.ndarray) and isinstance(array, np.ndarray):
-        return np.can_cast(value.dtype, array.dtype, "same_kind")
-    return is_complex(array) or not is_complex(value)
 
 
 def check_state_array(value: Any, array: Array, name: str, label: str) -> None:
@@ -345,7 +426,7 @@ def check_state_array(value: Any, array: Array, name: str, label: str) -> None:
             f"{label}: expected state {name!r} of shape {tuple(array.shape)}, but got shape "
             f"{tuple(value.shape)}"
         )
-    if not _castable(value, array):
+    if not castable(value, array):
         raise TypeError(
             f"{label}: state {name!r} of dtype {value.dtype} cannot be cast to the parameter's "
             f"dtype {array.dtype}"
@@ -375,15 +456,26 @@ def state_number(value: Any, name: str, label: str) -> int | float:
         )
     if name != "step":
         return number
-    if not 0 <= number < math.inf:
+    if not (0 <= number < math.inf and number == int(number)):
         raise ValueError(f"{label}: state 'step' counts steps, but got {value!r}")
     return int(number)  # torch keeps it as a float32 array
 
 
-def _is_trained(param: Any) -> bool:
+def _plain(value: Any, label: str) -> Any:
+    """A NumPy array without what a subclass makes of its operators; other values as they are."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{label}: masked arrays are not supported, since a step would not know their mask; "
+            "fill it first"
+        )
+    # (a NumPy scalar is what arithmetic on 0-d arrays returns)
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _is_trained(param: Any, grad: Any) -> bool:
     # What requires_grad means for other libraries' parameters is theirs to say: torch's optimizers
     # go by the gradient alone.
-    return not isinstance(param, Parameter) or param.requires_grad
+    return grad is not None and (not isinstance(param, Parameter) or param.requires_grad)
 
 
 def _switches(options: Mapping[str, Any]) -> tuple[Any, Any, Any]:

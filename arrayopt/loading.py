@@ -49,6 +49,12 @@ def read(
     ValueError, TypeError
         If the saved ones do not fit.
     """
+    if not isinstance(saved_state, Mapping):
+        raise ValueError(
+            f"expected a dict as the loaded 'state', but got {type(saved_state).__name__}"
+        )
+    if not all(isinstance(group, Mapping) and "params" in group for group in saved_groups):
+        raise ValueError("expected the loaded 'param_groups' to be dicts with 'params'")
     if len(saved_groups) != len(groups):
         raise ValueError(
             f"loaded state dict has a different number of parameter groups: expected "
@@ -70,6 +76,7 @@ def read(
     ]
     state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
     scalars = {slot.name for slot in state_table if slot.scalar}
+    made_by_rule = {slot.name for slot in state_table if slot.initial is None}
     arrays: dict[tuple[str, str], list[tuple[Any, Array, Any]]] = {}
     for number, group in enumerate(groups):
         for index, param in enumerate(group["params"]):
@@ -79,6 +86,8 @@ def read(
             where = label(number, index)
             _check_entries(saved, state_table, where)
             for name, value in saved.items():
+                if value is None and name in made_by_rule:
+                    continue  # as torch saved a momentum that had not begun
                 if name in scalars:
                     state[param][name] = state_number(value, name, where)
                 elif state_table or _is_like(value, param.data):

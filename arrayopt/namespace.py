@@ -19,6 +19,7 @@ __all__ = [
     "array_namespace",
     "as_complex",
     "as_real",
+    "castable",
     "compute_dtype",
     "convert",
     "detach",
@@ -29,6 +30,7 @@ __all__ = [
     "is_sparse",
     "is_writeable",
     "library",
+    "overlaps_itself",
 ]
 
 Array: TypeAlias = Any
@@ -121,6 +123,39 @@ def as_complex(pairs: Array, dtype: DType) -> Array:
         return xp.ascontiguousarray(pairs).view(dtype)[..., 0]
     real, imag = (xp.astype(pairs[..., part], dtype) for part in (0, 1))
     return real + imag * 1j
+
+
+def castable(value: Array, like: Array) -> bool:
+    """Whether `value` can be cast to the dtype of `like` without losing its kind.
+
+    A float64 can become a float32, a complex number cannot become a real one.
+    """
+    if _is_numpy(value) and _is_numpy(like):
+        return np.can_cast(value.dtype, like.dtype, "same_kind")
+    return _kind(value) <= _kind(like)
+
+
+def _kind(array: Array) -> int:
+    """0 for booleans, 1 for integers, 2 for real, 3 for complex numbers; 4 for anything else."""
+    if _is_numpy(array):
+        if array.dtype.name == "bfloat16":
+            return 2
+        return {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}.get(array.dtype.kind, 4)
+    xp = array_namespace(array)
+    kinds = ("bool", "integral", "real floating", "complex floating")
+    return next((rank for rank, kind in enumerate(kinds) if xp.isdtype(array.dtype, kind)), 4)
+
+
+def overlaps_itself(array: Array) -> bool:
+    """Whether elements of `array` share memory, as those of an expanded torch tensor do."""
+    if compat.is_torch_array(array):
+        strides = array.stride()
+    elif _is_numpy(array):
+        strides = array.strides
+    else:
+        return False
+    repeated = any(step == 0 and length > 1 for step, length in zip(strides, array.shape))
+    return repeated and 0 not in array.shape
 
 
 def detach(array: Array) -> Array:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import html
 import math
+import threading
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from arrayopt import loading
-from arrayopt.batching import Choice, StateSlot, Work, build, choices, data_of
+from arrayopt.batching import Agenda, StateSlot, Work, build, choices, choose, data_of
+from arrayopt.groups import Group, check_duplicates, check_param, given_names, is_bare, read_params
 from arrayopt.hooks import Hooks, RemovableHandle
 from arrayopt.namespace import Array, is_array, library
 from arrayopt.options import Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
-from arrayopt.trace import TraceError, trace
+from arrayopt.trace import TraceError, unpack
 
 __all__ = [
     "Optimizer",
@@ -27,7 +29,6 @@ __all__ = [
 ]
 
 Closure = Callable[[], Any]
-Group = dict[str, Any]
 
 #: Keys of a group that are not hyperparameters of the algorithm.
 _NOT_OPTIONS = frozenset({"params", "param_names"})
@@ -35,6 +36,19 @@ _NOT_OPTIONS = frozenset({"params", "param_names"})
 #: Keys that learning-rate schedulers and their users put into groups.
 _ANNOTATIONS = frozenset(
     {"name", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
+)
+
+#: Attributes that are not copied or pickled.
+_TRANSIENT = frozenset(
+    {
+        "_last",
+        "_step_pre_hooks",
+        "_step_post_hooks",
+        "_state_dict_pre_hooks",
+        "_state_dict_post_hooks",
+        "_load_pre_hooks",
+        "_load_post_hooks",
+    }
 )
 
 _global_pre_hooks: Hooks = OrderedDict()
@@ -72,7 +86,7 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     return RemovableHandle(_global_post_hooks, hook)
 
 
-class Implementation(NamedTuple):
+class ImplementationReport(NamedTuple):
     """Which executor updates some of the parameters, and why; see `Optimizer.implementation`."""
 
     group: int
@@ -90,12 +104,23 @@ class Implementation(NamedTuple):
         )
 
 
+class _Running(threading.local):
+    """The optimizers whose step is running on this thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.optimizers: list[Optimizer | None] = []
+
+
+_running = _Running()
+
+
 def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if self._in_step:  # a subclass's step that calls super().step()
+        running = _running.optimizers
+        if running and running[-1] is self:  # a subclass's step that calls super().step()
             return step(self, *args, **kwargs)
-        self._in_step = True
+        running.append(self)
         try:
             args = (self, *args)
             for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
@@ -113,7 +138,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                 hook(self, args, kwargs)
             return loss
         finally:
-            self._in_step = False
+            running.pop()
 
     return wrapper
 
@@ -182,14 +207,14 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._reset_hooks()
+        self._reset()
         if is_array(params):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of arrays, "
                 f"parameters or dicts, but got {type(params).__module__}."
                 f"{type(params).__qualname__}; put a single array in a list"
             )
-        entries = list(params)
+        entries = list(params) if isinstance(params, Iterable) else read_params(params)[0]
         if not entries:
             raise ValueError("optimizer got an empty parameter list")
         for group in entries if isinstance(entries[0], dict) else [{"params": entries}]:
@@ -272,11 +297,11 @@ class Optimizer:
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         number = len(self.param_groups)
-        params, names = _read_params(param_group["params"])
-        names = names or _given_names(param_group, len(params))
+        params, names = read_params(param_group["params"])
+        names = names or given_names(param_group, len(params))
         earlier = [param for group in self.param_groups for param in group["params"]]
-        _check_duplicates(params, earlier)
-        params = [Parameter(param) if _is_bare(param) else param for param in params]
+        check_duplicates(params, earlier)
+        params = [Parameter(param) if is_bare(param) else param for param in params]
 
         group: Group = {"params": params}
         if names is not None:
@@ -296,14 +321,17 @@ class Optimizer:
             group.setdefault(option, default)
         group |= self.fixed_options
         for index, param in enumerate(params):
-            _check_param(param, self._label(group, number, index), group)
-        self._options(group, number)
+            check_param(param, self._label(group, number, index), group)
+        options = self._options(group, number)
+        if options.get("foreach") or options.get("fused"):  # is it there?
+            for param in params:
+                choices(param.data, options)
         unknown = sorted(group.keys() - self.defaults.keys() - _NOT_OPTIONS - _ANNOTATIONS)
         if unknown:
             warnings.warn(
                 f"parameter group {number} has {unknown}, which {type(self).__name__} does not "
                 f"use; its options are {sorted(self.defaults)}",
-                stacklevel=3,
+                stacklevel=4,
             )
         self.param_groups.append(group)
 
@@ -319,7 +347,7 @@ class Optimizer:
         """How error messages call a parameter."""
         param = group["params"][index]
         names = group.get("param_names")
-        name = names[index] if names else getattr(param, "name", None)
+        name = names[index] if names and index < len(names) else getattr(param, "name", None)
         place = f"parameter {index} of group {number}" if number else f"parameter {index}"
         return f"{place} ({name!r})" if name else place
 
@@ -378,12 +406,15 @@ class Optimizer:
 
         Notes
         -----
-        Everything is checked before anything is changed. Gradients are never changed.
+        Everything is checked before anything is changed. Gradients are never changed. (What a
+        rule of one's own does while it runs in the for-loop cannot be checked before.)
         """
         loss = None
         if closure is not None:
             loss, grads = _evaluate(closure, grads)
         gradients = self._gradients(grads)
+        for number in [n for n in self._last if n >= len(self.param_groups)]:
+            del self._last[number]
         works = [
             work
             for number, group in enumerate(self.param_groups)
@@ -397,11 +428,17 @@ class Optimizer:
 
     def _update(
         self, xp: Any, param: Array, grad: Array, state: Mapping[str, Any], group: Mapping[str, Any]
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[Array, Mapping[str, Any]]:
         """The rule, with what all rules have in common."""
         if group.get("maximize"):
             grad = -grad
-        return self.rule(xp, param, grad, state, group)
+        param, new_state = unpack(self.rule, self.rule(xp, param, grad, state, group))
+        if not new_state.keys() <= {slot.name for slot in self.state_table}:
+            raise TraceError(
+                f"{type(self).__name__}.rule returned the state {sorted(new_state)}, but its "
+                f"state_table declares {sorted(slot.name for slot in self.state_table)}"
+            )
+        return param, new_state
 
     def _gradients(self, grads: Any) -> list[list[Array | None]]:
         """The gradients of each group; None where a parameter is to be passed over."""
@@ -435,16 +472,13 @@ class Optimizer:
         position = iter(flat)
         return [[next(position) for _ in range(size)] for size in sizes]
 
-    def _works(self, number: int, group: Group, grads: list[Array | None]) -> list[Work]:
+    def _works(self, number: int, group: Group, grads: list[Any]) -> list[Work]:
         """The work on a group: that of the last step, if nothing but numbers has changed."""
         options = self._options(group, number)
         slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
-        last = self._last.pop(number, None)
-        if last and last.still_holds(group["params"], grads, self.state, options, slots):
-            last.batch.group, last.batch.grads = options, grads
-            works = [last]
-        else:
-            works = build(
+        agenda = self._last.pop(number, None)
+        if not (agenda and agenda.renew(group["params"], grads, self.state, options, slots)):
+            agenda = build(
                 self._update,
                 type(self).__name__,
                 group["params"],
@@ -454,13 +488,16 @@ class Optimizer:
                 options,
                 slots,
             )
-        if len(works) == 1:
-            self._last[number] = works[0]
-        return works
+        if agenda.lasting:
+            self._last[number] = agenda
+        return agenda.works
 
     @property
-    def implementation(self) -> tuple[Implementation, ...]:
-        """Which executor updates which parameters, and why.
+    def implementation(self) -> tuple[ImplementationReport, ...]:
+        """Which executor updates which parameters, and why; empty without a `rule`.
+
+        Arrays that share memory with each other, or with a gradient, are updated one after another
+        whichever it is.
 
         Examples
         --------
@@ -468,49 +505,32 @@ class Optimizer:
         >>> print(*arrayopt.Adam([np.zeros(3)]).implementation)
         group 0: 1 numpy float64 parameter: foreach (numpy_blocked), the fastest available
         """
+        if type(self).rule is Optimizer.rule:  # it has a step of its own
+            return ()
         counts: dict[tuple[int, str, str, str, str], int] = {}
         for number, group, index, param in self._enumerate():
             options = self._options(group, number)
             array = data_of(param, self._label(group, number, index))
-            executor, reason = self._choose(array, options)
+            executor, reason = choose(self._update, self.state_table, array, options)
             arrays = f"{library(array)} {str(array.dtype).rpartition('.')[2]}"
             key = (number, executor.implementation, executor.name, arrays, reason)
             counts[key] = counts.get(key, 0) + 1
         return tuple(
-            Implementation(*key[:4], parameters=count, reason=key[4])
+            ImplementationReport(*key[:4], parameters=count, reason=key[4])
             for key, count in counts.items()
         )
 
-    def _choose(self, array: Array, options: Mapping[str, Any]) -> Choice:
-        """Who would update `array` in a first step."""
-        slots = [s for s in self.state_table if s.when is None or options.get(s.when)]
-        arrays = tuple(s.name for s in slots if not s.scalar and s.initial is not None)
-        scalars = {s.name: s.start(options) for s in slots if s.scalar}
-        if "step" in scalars:
-            scalars["step"] += 1
-        refused = ""
-        for executor, reason in choices(array, options):
-            if not executor.traces:
-                return Choice(executor, refused or reason)
-            try:
-                trace(self._update, arrays, scalars, options)
-            except TraceError as error:
-                refused = f"since the rule cannot be traced: {error}"
-            else:
-                return Choice(executor, reason)
-        raise TraceError(refused)
-
     # Hooks
 
-    def _reset_hooks(self) -> None:
+    def _reset(self) -> None:
+        """Begin without hooks and without work that could be done again."""
+        self._last: dict[int, Agenda] = {}
         self._step_pre_hooks: Hooks = OrderedDict()
         self._step_post_hooks: Hooks = OrderedDict()
         self._state_dict_pre_hooks: Hooks = OrderedDict()
         self._state_dict_post_hooks: Hooks = OrderedDict()
         self._load_pre_hooks: Hooks = OrderedDict()
         self._load_post_hooks: Hooks = OrderedDict()
-        self._in_step = False
-        self._last: dict[int, Work] = {}
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Run ``hook(optimizer, args, kwargs)`` before each step; see the global one."""
@@ -632,13 +652,12 @@ class Optimizer:
             hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        transient = {"_last", "_in_step", *(name for name in vars(self) if name.endswith("_hooks"))}
-        return {name: value for name, value in vars(self).items() if name not in transient}
+        return {name: value for name, value in vars(self).items() if name not in _TRANSIENT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if "_last" not in vars(self):
-            self._reset_hooks()
+            self._reset()
         self._last.clear()
 
     # Looking at it
@@ -683,7 +702,11 @@ def _evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
         )
     if grads is not None:
         raise TypeError("pass either a closure or grads to step, not both")
-    loss = closure()
+    _running.optimizers.append(None)  # a step inside the closure is a step of its own
+    try:
+        loss = closure()
+    finally:
+        _running.optimizers.pop()
     if not isinstance(loss, tuple):
         return loss, None
     if len(loss) != 2:
@@ -691,72 +714,3 @@ def _evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
             f"closure must return the loss or (loss, grads), but it returned {len(loss)} values"
         )
     return loss
-
-
-def _is_bare(entry: Any) -> bool:
-    # The class is asked first: reading .grad of a torch tensor that is no leaf warns.
-    return is_array(entry) and not (hasattr(type(entry), "grad") or hasattr(entry, "grad"))
-
-
-def _is_parameter(entry: Any) -> bool:
-    return hasattr(entry, "data") and hasattr(entry, "grad")
-
-
-def _read_params(params: Any) -> tuple[list[Any], list[str] | None]:
-    """The parameters of a group, and their names if they have been named."""
-    if is_array(params) or _is_parameter(params):
-        params = [params]
-    elif isinstance(params, set | frozenset):
-        raise TypeError(
-            "optimizer parameters need to be organized in ordered collections, but the ordering "
-            "of parameters in sets will change between runs. Please use a list instead."
-        )
-    entries = list(params)
-    names = [entry[0] for entry in entries if isinstance(entry, tuple) and len(entry) == 2]
-    if names:
-        if len(names) != len(entries):
-            raise ValueError(
-                "all optimizer params should be with/without names. Some param names are missing"
-            )
-        entries = [entry for _, entry in entries]
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(
-                "the parameters of a pair (name, parameter) are named by strings, but one of the "
-                f"names is {type(name).__name__}"
-            )
-    for entry in entries:
-        if not (is_array(entry) or _is_parameter(entry)):
-            hint = "; of a dict of parameters, pass .items(); put a group in a list"
-            hint = hint if isinstance(entry, str) else ""
-            raise TypeError(
-                "optimizer can only optimize arrays and parameters, but one of the params is "
-                f"{type(entry).__name__}{hint}"
-            )
-    return entries, names or None
-
-
-def _given_names(group: Group, count: int) -> list[str] | None:
-    """The names in a group that was read from an optimizer."""
-    if "param_names" not in group:
-        return None
-    names = list(group["param_names"])
-    if len(names) != count:
-        raise ValueError(f"expected {count} param_names, one a parameter, but got {names}")
-    return names
-
-
-def _check_duplicates(params: Sequence[Any], earlier: Sequence[Any]) -> None:
-    seen = {id(param) for param in earlier}
-    seen |= {id(param.data) for param in earlier if isinstance(param, Parameter)}
-    if any(id(param) in seen for param in params):
-        raise ValueError("some parameters appear in more than one parameter group")
-    if len({id(param) for param in params}) != len(params):
-        raise ValueError("some parameters appear more than once in a parameter group")
-
-
-def _check_param(param: Any, label: str, group: Group) -> None:
-    data_of(param, label)
-    leaf = getattr(param, "is_leaf", True) or getattr(param, "retains_grad", False)
-    if not (leaf or group.get("differentiable")):
-        raise ValueError(f"{label}: can't optimize a non-leaf Tensor")

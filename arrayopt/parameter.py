@@ -9,12 +9,14 @@ from arrayopt.namespace import (
     Array,
     DType,
     array_namespace,
+    castable,
     convert,
     detach,
     is_array,
     is_floating,
     is_sparse,
     is_writeable,
+    overlaps_itself,
 )
 
 __all__ = ["Buffer", "Module", "Parameter"]
@@ -30,7 +32,7 @@ class Parameter:
         memory is the caller's own: it is not copied, and an optimizer writes to it. (An immutable
         array, as JAX has, is replaced: read ``param.data`` after the step.)
     name : str, optional
-        A name for error messages and for matching by name.
+        A name for error messages, and for ``optimizer.step(grads={name: ...})``.
     requires_grad : bool, default True
         An optimizer passes over a parameter that does not require a gradient.
 
@@ -233,7 +235,8 @@ class Module:
         Raises
         ------
         RuntimeError
-            If a shape differs, or if `strict` and the names differ. Nothing has changed then.
+            If something is no array, or differs in shape, or cannot be cast without losing its
+            kind, or if `strict` and the names differ. Nothing has changed then.
         """
         entries = dict(self._entries())
         missing = [name for name in entries if name not in state_dict]
@@ -246,13 +249,11 @@ class Module:
         values = {}
         for name, entry in entries.items():
             if name in state_dict:
-                value = convert(state_dict[name], entry.data)
-                if value.shape != entry.data.shape:
-                    problems.append(
-                        f"{name}: expected shape {tuple(entry.data.shape)}, "
-                        f"but got {tuple(value.shape)}"
-                    )
-                values[name] = value
+                problem = _mismatch(state_dict[name], entry.data)
+                if problem:
+                    problems.append(f"{name}: {problem}")
+                else:
+                    values[name] = convert(state_dict[name], entry.data)
         if problems:
             raise RuntimeError(
                 f"cannot load the state_dict into {type(self).__name__}: {'; '.join(problems)}"
@@ -308,8 +309,10 @@ def check_data(data: Array, label: str) -> None:
 
     Raises
     ------
+    TypeError
+        If it is sparse.
     RuntimeError
-        If its elements are not real or complex floating-point numbers.
+        If its elements are not real or complex floating-point numbers, or share memory.
     ValueError
         If it is a NumPy array that cannot be written to.
     """
@@ -318,9 +321,27 @@ def check_data(data: Array, label: str) -> None:
             f"{label}: expected real or complex floating-point numbers, but got dtype "
             f"{data.dtype}; convert it with astype, or keep it as a Buffer"
         )
+    if is_sparse(data):
+        raise TypeError(f"{label}: expected a dense array, but got a sparse one")
+    if overlaps_itself(data):
+        raise RuntimeError(
+            f"{label}: expected elements with memory of their own, but several share some (an "
+            "expanded or broadcast array); copy it"
+        )
     flags = getattr(data, "flags", None)
     if flags is not None and not getattr(flags, "writeable", True):
         raise ValueError(f"{label}: expected an array that can be written to, but it is read-only")
+
+
+def _mismatch(value: Any, like: Array) -> str:
+    """Why `value` cannot be copied into `like`; empty if it can."""
+    if not is_array(value) or is_sparse(value):
+        return f"expected a dense array, but got {type(value).__name__}"
+    if tuple(value.shape) != tuple(like.shape):
+        return f"expected shape {tuple(like.shape)}, but got {tuple(value.shape)}"
+    if not castable(value, like):
+        return f"dtype {value.dtype} cannot be cast to {like.dtype}"
+    return ""
 
 
 def _checked(data: Array, kind: str) -> Array:

@@ -164,8 +164,8 @@ def trace(
     outputs = [("param", _value(recorder, "param", new_param))]
     scalars_out: dict[str, float] = {}
     for name, value in new_state.items():
-        if isinstance(value, NUMBER):
-            scalars_out[name] = value
+        if name in scalars:
+            scalars_out[name] = value if type(value) is int else float(value)
         else:
             outputs.append((name, _value(recorder, name, value)))
     structure = Structure(inputs, tuple(recorder.operations), tuple(outputs))
@@ -237,9 +237,9 @@ class _Namespace:
         arity = FUNCTIONS.get(name)
         if arity is None:
             raise TraceError(
-                f"xp.{name} cannot be traced. A rule that is to be blocked or fused may use "
-                f"{', '.join(sorted(FUNCTIONS))} and the operators; with foreach=False any "
-                f"function of the array library will do."
+                f"xp.{name} cannot be traced. A rule that is to be blocked or fused may use the "
+                "operators and the functions in arrayopt.trace.FUNCTIONS; with foreach=False, any "
+                "function of the array library"
             )
 
         def function(*args: Any, **options: Any) -> _Symbol:
@@ -277,6 +277,12 @@ def _untraceable(operator: str) -> Callable[..., NoReturn]:
 _POWERS = {2: "square", 0.5: "sqrt", -1: "reciprocal"}
 
 
+def _in_place(self: _Symbol, other: Any) -> NoReturn:
+    raise TraceError(
+        "a rule must not write to its arguments in place: instead of x *= y, write x = x * y"
+    )
+
+
 class _Symbol:
     """A placeholder for an array. Arithmetic on it is written down, not done."""
 
@@ -288,6 +294,8 @@ class _Symbol:
         self._recorder = recorder
         self._value = value
 
+    # (a rule that writes to its arguments is not pure, and has to fail as it does on arrays)
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _in_place
     __add__ = _operator("add")
     __radd__ = _operator("add", reflected=True)
     __sub__ = _operator("subtract")

@@ -16,6 +16,7 @@ from arrayopt.namespace import (
     is_array,
     is_complex,
 )
+from arrayopt.options import python_number
 from arrayopt.trace import Program, unpack
 
 __all__ = ["ForLoop"]
@@ -62,14 +63,17 @@ def _step(batch: Batch, index: int, names: Sequence[str]) -> dict[str, float]:
     def load(value: Array) -> Array:
         if is_complex(array):
             value = as_real(xp.astype(value, array.dtype, copy=False))
-        return xp.astype(value, dtype, copy=False)
+        value = xp.astype(value, dtype, copy=False)
+        if isinstance(value, np.ndarray):  # a rule does not write to its arguments
+            value = value.view()
+            value.flags.writeable = False
+        return value
 
     state = {name: load(batch.states[name][index]) for name in names}
     inputs = [load(array), load(batch.grads[index]), *state.values()]
     result = batch.rule(xp, *inputs[:2], {**batch.scalars, **state}, batch.group)
     new_param, new_state = unpack(batch.rule, result)
-    # (a NumPy float64, as arithmetic on 0-d arrays returns, is a Python float, too)
-    scalars = {k: v for k, v in new_state.items() if not hasattr(v, "dtype")}
+    scalars = {k: python_number(v) for k, v in new_state.items() if k in batch.scalars}
     outputs = {"param": new_param, **{k: v for k, v in new_state.items() if k not in scalars}}
 
     def own(value: Array) -> Array:

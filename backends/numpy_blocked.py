@@ -6,8 +6,8 @@ runs the whole program with ``out=`` into a few scratch buffers, so no temporary
 as a parameter. The blocks are independent: threads take them from a queue, and the result does
 not depend on who took which.
 
-`Kernel` is the program with its memory assigned, kept once per structure. `_Dense`, `_Pack` and
-`_Strided` are the three shapes in which blocks come. An update in which arrays overlap in memory
+`_Kernel` is the program with its memory assigned, kept once per structure. `_Dense` cuts a large
+array into blocks, `_Pack` gathers small ones into one. An update in which arrays overlap in memory
 cannot be blocked; it goes to the for-loop, which is sequential as torch is.
 """
 
@@ -262,14 +262,9 @@ class _Plan:
         self.kernel = _compile(structure)
         self.dtype = compute_dtype(batch.arrays[0])
         self.block = BLOCK_BYTES // self.dtype.itemsize
-        columns = [
-            batch.arrays
-            if name == "param"
-            else batch.grads
-            if name == "grad"
-            else batch.states[name]
-            for name in self.kernel.names
-        ]
+        # Gradients come and go; a plan keeps their places empty.
+        known = {"param": batch.arrays, "grad": [None] * len(batch.arrays), **batch.states}
+        columns = [known[name] for name in self.kernel.names]
         rows = list(zip(*columns))
         written = [rows[i][m] for i in range(len(rows)) for m in self.kernel.written]
         self.memory = _Memory(written)
@@ -362,7 +357,7 @@ class _Dense:
         array = row[0]
         views = [_real_view(a, dtype) for m, a in enumerate(row) if m != GRAD]
         flat = [view for view in views if view is not None]
-        if len(flat) == len(row) - 1 and len({_layout(a) for a in row if a is not row[GRAD]}) == 1:
+        if len(flat) == len(row) - 1 and len({_layout(a) for a in row if a is not None}) == 1:
             self.flat = flat
             first = -array.ctypes.data % ALIGNMENT // dtype.itemsize
             cuts = sorted({0, *range(first, flat[0].size, block), flat[0].size})

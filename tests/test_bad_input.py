@@ -181,8 +181,12 @@ def test_torch_raises_the_same_type(options):
 
 def test_fused_where_there_is_none():
     w = array_api_strict.ones(2)
-    opt = optim.Adam([w], fused=True)
-    with pytest.raises(RuntimeError, match=r"fused=True: .* array_api_strict .*for-loop\)"):
+    message = r"fused=True: .* array_api_strict .*for-loop\)"
+    with pytest.raises(RuntimeError, match=message):
+        optim.Adam([w], fused=True)
+    opt = optim.Adam([w])
+    opt.param_groups[0]["fused"] = True
+    with pytest.raises(RuntimeError, match=message):
         opt.step(grads=[w])
     assert opt.state == {}
 

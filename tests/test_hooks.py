@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 
 import numpy as np
 import pytest
@@ -183,3 +184,26 @@ def test_an_exception_in_a_closure_changes_nothing_and_later_hooks_run():
     assert p.data == 1.0
     opt.step()
     assert calls == ["post"]
+
+
+def test_hooks_run_for_every_step_on_every_thread() -> None:
+    opt = optim.SGD([np.ones(3)])
+    counts = []
+    opt.register_step_post_hook(lambda *_: counts.append(1))
+    threads = [
+        threading.Thread(target=lambda: [opt.step(grads=[np.zeros(3)]) for _ in range(20)])
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(counts) == 60
+
+
+def test_a_step_inside_a_closure_has_its_own_hooks() -> None:
+    opt = optim.SGD([np.ones(3)])
+    counts = []
+    opt.register_step_pre_hook(lambda *_: counts.append(1))
+    opt.step(lambda: opt.step(grads=[np.zeros(3)]))
+    assert len(counts) == 2

@@ -335,7 +335,7 @@ def test_load_state_dict_between_libraries_in_bfloat16():
 
 def test_strict_loading_names_what_differs_and_changes_nothing():
     model = Linear()
-    state = {"weight": np.full((2, 3), 9.0), "seen": np.ones(1), "extra": np.ones(1)}
+    state = {"weight": np.full((2, 3), 9.0), "seen": np.ones(1, int), "extra": np.ones(1)}
     message = r"into Linear: missing keys: bias; unexpected keys: extra$"
     with pytest.raises(RuntimeError, match=message):
         model.load_state_dict(state)

@@ -184,7 +184,10 @@ def test_a_foreign_operand_on_the_left_is_named(foreign):
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        (lambda xp, p, g, m: xp.linalg.norm(p), "xp.linalg cannot be traced.* may use abs, add, "),
+        (
+            lambda xp, p, g, m: xp.linalg.norm(p),
+            "xp.linalg cannot be traced.* functions in arrayopt.trace.FUNCTIONS",
+        ),
         (lambda xp, p, g, m: xp.sum(p), "xp.sum cannot be traced"),
         (lambda xp, p, g, m: np.sqrt(p), "cannot be traced"),
         (lambda xp, p, g, m: xp.sqrt(p, g), "xp.sqrt .* takes 1 positional arguments .* got 2"),

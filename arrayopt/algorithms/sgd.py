@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arrayopt.algorithms.links import penalize
+from arrayopt.groups import Group
 from arrayopt.namespace import Array
-from arrayopt.optimizer import Group, Optimizer, StateSlot
+from arrayopt.optimizer import Optimizer, StateSlot
 from arrayopt.options import Range
 
 __all__ = ["SGD"]

@@ -1,0 +1,140 @@
+"""A step is done again without its checks only while nothing but numbers has changed."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import arrayopt as optim
+from arrayopt import batching, optimizer
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows whenever a group is checked and sorted anew."""
+    calls: list[int] = []
+
+    def build(*args: object) -> batching.Agenda:
+        calls.append(1)
+        return batching.build(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optimizer, "build", build)
+    return calls
+
+
+def make(dtype: type = np.float64, **options: object) -> tuple[optim.Adam, list[optim.Parameter]]:
+    params = [optim.Parameter(np.ones((2, 3), dtype)), optim.Parameter(np.ones(4, dtype))]
+    for param in params:
+        param.grad = np.full(param.shape, 0.5, dtype)
+    return optim.Adam(params, **options), params
+
+
+def test_new_gradients_and_rates_need_no_new_checks(builds: list[int]) -> None:
+    opt, params = make()
+    for step in range(4):
+        for param in params:
+            param.grad = np.full(param.shape, float(step))
+        opt.param_groups[0]["lr"] = 0.1 / (1 + step)
+        opt.step()
+    assert len(builds) == 1
+
+
+@pytest.mark.parametrize("frozen", ["grad", "requires_grad"])
+def test_neither_do_frozen_parameters_mixed_dtypes_or_cast_gradients(
+    builds: list[int], frozen: str
+) -> None:
+    single, double = make(np.float32)[1], make(np.float64)[1]
+    setattr(single[0], frozen, None if frozen == "grad" else False)
+    single[1].grad = np.ones(4)  # float64, to be cast
+    opt = optim.Adam([*single, *double])
+    for _ in range(3):
+        opt.step()
+    assert len(builds) == 1
+    assert (single[0].data == 1).all()
+    assert (single[1].data < 1).all()
+    assert (double[0].data < 1).all()
+
+
+CHANGES: dict[str, Callable[[optim.Adam, list[optim.Parameter]], object]] = {
+    "thawed": lambda opt, params: setattr(params[0], "requires_grad", True),
+    "frozen": lambda opt, params: setattr(params[1], "requires_grad", False),
+    "no gradient": lambda opt, params: setattr(params[1], "grad", None),
+    "other data": lambda opt, params: setattr(params[1], "data", np.ones(4)),
+    "gradient of another dtype": lambda opt, params: setattr(params[1], "grad", np.ones(4, "f4")),
+    "state replaced": lambda opt, params: opt.state[params[1]].update(exp_avg=np.ones(4)),
+    "state removed": lambda opt, params: opt.state.pop(params[1]),
+    "entry replaced": lambda opt, params: opt.state.update({params[1]: {**opt.state[params[1]]}}),
+    "step changed": lambda opt, params: opt.state[params[1]].update(step=10),
+    "option on": lambda opt, params: opt.param_groups[0].update(amsgrad=True),
+    "implementation": lambda opt, params: opt.param_groups[0].update(foreach=False),
+    "params": lambda opt, params: opt.param_groups[0].update(params=params[:2]),
+    "order": lambda opt, params: opt.param_groups[0]["params"].reverse(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_seen_and_counts_as_if_nothing_had_been_remembered(name: str) -> None:
+    def run(remember: bool) -> list[np.ndarray]:
+        opt, params = make()
+        params.append(optim.Parameter(np.ones(3)))
+        params[2].grad = np.ones(3)
+        params[0].requires_grad = False
+        opt = optim.Adam(params)
+        for step in range(4):
+            if step == 2:
+                CHANGES[name](opt, params)
+            if not remember:
+                opt._last.clear()
+            opt.step()
+        return [param.data for param in params]
+
+    for ours, expected in zip(run(remember=True), run(remember=False), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_data_and_state_that_are_locked_later_are_an_error() -> None:
+    for locked in ("data", "state"):
+        opt, params = make()
+        opt.step()
+        array = params[1].data if locked == "data" else np.zeros(4)
+        if locked == "state":
+            opt.state[params[1]]["exp_avg"] = array
+        array.flags.writeable = False
+        before = [param.data.copy() for param in params]
+        with pytest.raises(ValueError, match=r"parameter 1: .*(read-only|cannot be written to)"):
+            opt.step()
+        for param, kept in zip(params, before, strict=True):
+            np.testing.assert_array_equal(param.data, kept)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("foreach", [False, True])
+def test_gradients_are_not_kept_alive(size: int, foreach: bool) -> None:
+    param = optim.Parameter(np.ones(size))
+    opt = optim.Adam([param], foreach=foreach)
+    for _ in range(3):
+        param.grad = np.ones(size)
+        kept = weakref.ref(param.grad)
+        opt.step()
+        opt.zero_grad()
+        gc.collect()
+        assert kept() is None
+
+
+def test_parameters_of_a_group_that_is_gone_are_not_kept_alive() -> None:
+    opt, _ = make()
+    other = optim.Parameter(np.ones(3))
+    other.grad = np.ones(3)
+    opt.add_param_group({"params": [other]})
+    opt.step()
+    kept = weakref.ref(other)
+    opt.param_groups.pop()
+    opt.state.pop(other)
+    del other
+    opt.step()
+    gc.collect()
+    assert kept() is None
