@@ -1,8 +1,8 @@
 """Time steps of arrayopt and torch side by side: ``python compare_torch.py [--threads N]``.
 
 Both sides start from the same parameters and gradients, and are checked to agree before they are
-timed. They take turns; a turn is a few steps, long enough for the clock and for the caches to
-hold what a run of steps leaves in them. The table shows medians over the turns.
+timed. They take turns; a turn is one step or more, as many as take 20 ms. The table shows medians
+over the turns.
 """
 
 from __future__ import annotations
@@ -24,46 +24,40 @@ ALGORITHMS = ("SGD", "Adam", "AdamW")
 TURN = 0.02  # seconds that a turn lasts at least
 
 
-def sides(algorithm: str, shapes: Shapes) -> dict[str, Callable[[], object]]:
-    """A step of ours, and of torch's three implementations, that have been seen to agree."""
-    ours = parameters(shapes)
-    steps: dict[str, Callable[[], object]] = {}
+TORCH = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+
+
+def sides(algorithm: str, shapes: Shapes, options: dict[str, bool]) -> list[Callable[[], object]]:
+    """A step of ours, and one of torch with these options, that have been seen to agree."""
+    ours, tensors = parameters(shapes), []
+    for parameter in ours:
+        tensor = torch.tensor(parameter.data, requires_grad=True)
+        tensor.grad = torch.tensor(parameter.grad)
+        tensors.append(tensor)
     optimizer = getattr(optim, algorithm)(ours)
-    steps["arrayopt"] = optimizer.step
+    theirs = getattr(torch.optim, algorithm)(tensors, **options)
     optimizer.step()
-    for name, options in {
-        "default": {},
-        "foreach": {"foreach": True},
-        "fused": {"fused": True},
-    }.items():
-        tensors = []
-        for parameter in parameters(shapes):
-            tensor = torch.tensor(parameter.data, requires_grad=True)
-            tensor.grad = torch.tensor(parameter.grad)
-            tensors.append(tensor)
-        theirs = getattr(torch.optim, algorithm)(tensors, **options)
-        theirs.step()
-        for mine, tensor in zip(ours, tensors, strict=True):
-            np.testing.assert_allclose(mine.data, tensor.detach().numpy(), rtol=1e-5, atol=1e-7)
-        steps[name] = theirs.step
-    return steps
+    theirs.step()
+    for mine, tensor in zip(ours, tensors, strict=True):
+        np.testing.assert_allclose(mine.data, tensor.detach().numpy(), rtol=1e-5, atol=1e-7)
+    return [optimizer.step, theirs.step]
 
 
-def medians(steps: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Seconds per step, each side having its turns between those of the others."""
-    lengths = {}
-    for name, step in steps.items():
+def medians(steps: list[Callable[[], object]], turns: int) -> list[float]:
+    """Seconds per step, the sides taking turns."""
+    lengths = []
+    for step in steps:
         begin = time.perf_counter()
         step()
-        lengths[name] = max(1, round(TURN / (time.perf_counter() - begin)))
-    samples: dict[str, list[float]] = {name: [] for name in steps}
+        lengths.append(max(1, round(TURN / (time.perf_counter() - begin))))
+    samples: list[list[float]] = [[] for _ in steps]
     for _ in range(turns):
-        for name, step in steps.items():
+        for step, length, times in zip(steps, lengths, samples, strict=True):
             begin = time.perf_counter()
-            for _ in range(lengths[name]):
+            for _ in range(length):
                 step()
-            samples[name].append((time.perf_counter() - begin) / lengths[name])
-    return {name: statistics.median(times) for name, times in samples.items()}
+            times.append((time.perf_counter() - begin) / length)
+    return [statistics.median(times) for times in samples]
 
 
 def main() -> None:
@@ -74,17 +68,19 @@ def main() -> None:
     arguments = parser.parse_args()
     optim.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
-    table = Table(title=f"A step: arrayopt and torch, {arguments.threads} threads each, float32")
-    for column in ("parameters", "algorithm", "arrayopt (ms)", "default", "foreach", "fused"):
-        table.add_column(
-            column, justify="left" if column in ("parameters", "algorithm") else "right"
-        )
+    table = Table(
+        title=f"torch / arrayopt: a step in float32, {arguments.threads} threads each",
+        caption="More than 1: arrayopt is faster. A column for each implementation of torch.",
+    )
+    for column in ("parameters", "algorithm", *TORCH):
+        table.add_column(column, justify="right" if column in TORCH else "left")
     for workload, shapes in WORKLOADS.items():
         for algorithm in ALGORITHMS:
-            times = medians(sides(algorithm, shapes), arguments.turns)
-            ours = times.pop("arrayopt")
-            ratios = [f"{1e3 * theirs:.2f} ms = {theirs / ours:.2f}x" for theirs in times.values()]
-            table.add_row(workload, algorithm, f"{1e3 * ours:.2f}", *ratios)
+            cells = []
+            for options in TORCH.values():
+                ours, theirs = medians(sides(algorithm, shapes, options), arguments.turns)
+                cells.append(f"{1e3 * theirs:.2f} / {1e3 * ours:.2f} ms = {theirs / ours:.2f}")
+            table.add_row(workload, algorithm, *cells)
     Console(width=110).print(table)
 
 

@@ -37,7 +37,7 @@ NDArray: TypeAlias = "np.ndarray[Any, Any]"
 
 #: Bytes of a block in one operand: long enough that threads seldom wait for the interpreter's
 #: lock, short enough that what a ufunc reads and writes stays in the second-level cache.
-BLOCK_BYTES = 5 << 16
+BLOCK_BYTES = 7 << 16
 
 #: Arrays of up to this many elements are packed together.
 SMALL = 1 << 13
@@ -151,65 +151,78 @@ class _Kernel:
 
     def __init__(self, structure: Structure) -> None:
         inputs, _, outputs = structure
-        size = len(inputs)
-        new = [name for name, _ in outputs if name not in inputs]
-        self.names = [*inputs, *new]
-        self.scratch: list[type] = []
-        first_scratch = len(self.names)
-
-        # An output that is another name's input is copied by an operation of its own.
-        operations = list(structure.operations)
-        goals: dict[int, int] = {}  # the memory in which a value has to end up …
-        copies: list[tuple[int, int]] = []  # … and where else
-        for name, value in outputs:
-            target = self.names.index(name)
-            if value < size and value != target:
-                operations.append(Operation("positive", (value,)))
-                value = size + len(operations) - 1
-            if goals.setdefault(value, target) != target:
-                copies.append((value, target))
+        self.names = [*inputs, *(name for name, _ in outputs if name not in inputs)]
+        operations, goals, copies = _aim(structure, self.names)
         self.written = sorted({*goals.values(), *(target for _, target in copies)})
-
-        last_use = {v: line for line, op in enumerate(operations) for v in op.operands}
-        last_use |= dict.fromkeys(goals, len(operations))
-        place = dict(enumerate(range(size)))  # value -> memory
-        free: set[int] = set()
-        calls: list[tuple[str, list[int]]] = []
-        for line, (function, operands) in enumerate(operations):
-            result = size + line
-            kind = bool if function in PREDICATES else float
-            arguments = [place.get(operand, operand) for operand in operands]
-            # where() writes its last operand before it reads the others
-            unsafe = set(arguments[:2]) if function == "where" else set()
-            dying = {place[v] for v in operands if v >= 0 and last_use[v] == line}
-            dying = {memory for memory in dying if memory >= first_scratch}
-
-            target = goals.get(result, -1)
-            if (
-                target >= 0
-                and kind is float
-                and target not in unsafe
-                and (target >= size or last_use.get(target, -1) <= line)
-            ):
-                home = target
-            else:
-                reusable = [
-                    memory
-                    for memory in (*sorted(dying), *sorted(free))
-                    if self.scratch[memory - first_scratch] is kind and memory not in unsafe
-                ]
-                if not reusable:
-                    self.scratch.append(kind)
-                home = reusable[0] if reusable else first_scratch + len(self.scratch) - 1
-            free |= dying
-            if result in last_use:
-                free.discard(home)
-            place[result] = home
-            calls.append((function, [*arguments, home]))
+        place, calls, self.scratch = _assign(operations, goals, len(inputs), len(self.names))
         moves = [*goals.items(), *copies]
-        calls += [("copy", [place[v], to]) for v, to in moves if place[v] != to]
+        calls += [("copy", [place[v], target]) for v, target in moves if place[v] != target]
+        self.run = _assemble(calls, len(self.names) + len(self.scratch))
 
-        self.run = _assemble(calls, first_scratch + len(self.scratch))
+
+def _aim(
+    structure: Structure, names: Sequence[str]
+) -> tuple[list[Operation], dict[int, int], list[tuple[int, int]]]:
+    """The operations, the memory in which each output has to end up, and where else.
+
+    An output that is another name's input is copied by an operation of its own.
+    """
+    operations = list(structure.operations)
+    goals: dict[int, int] = {}
+    copies: list[tuple[int, int]] = []
+    for name, value in structure.outputs:
+        target = names.index(name)
+        if value < len(structure.inputs) and value != target:
+            operations.append(Operation("positive", (value,)))
+            value = len(structure.inputs) + len(operations) - 1
+        if goals.setdefault(value, target) != target:
+            copies.append((value, target))
+    return operations, goals, copies
+
+
+def _assign(
+    operations: Sequence[Operation], goals: dict[int, int], inputs: int, first_scratch: int
+) -> tuple[dict[int, int], list[tuple[str, list[int]]], list[type]]:
+    """Memory for every value (by its last use), the calls on memory, and the scratch needed."""
+    last_use = {v: line for line, op in enumerate(operations) for v in op.operands}
+    last_use |= dict.fromkeys(goals, len(operations))
+    place = dict(enumerate(range(inputs)))  # value -> memory
+    scratch: list[type] = []
+    free: set[int] = set()
+    calls: list[tuple[str, list[int]]] = []
+    for line, (function, operands) in enumerate(operations):
+        result = inputs + line
+        kind = bool if function in PREDICATES else float
+        arguments = [place.get(operand, operand) for operand in operands]
+        # where() writes its last operand before it reads the others
+        unsafe = set(arguments[:2]) if function == "where" else set()
+        dying = {place[v] for v in operands if v >= 0 and last_use[v] == line}
+        dying = {memory for memory in dying if memory >= first_scratch}
+        reusable = [
+            memory
+            for memory in (*sorted(dying), *sorted(free))
+            if scratch[memory - first_scratch] is kind and memory not in unsafe
+        ]
+        target = goals.get(result, -1)
+        is_new = target >= inputs  # state that did not exist: nobody reads what was there
+        if (
+            target >= 0
+            and kind is float
+            and target not in unsafe
+            and (is_new or last_use.get(target, -1) <= line)
+        ):
+            home = target
+        elif reusable:
+            home = reusable[0]
+        else:
+            scratch.append(kind)
+            home = first_scratch + len(scratch) - 1
+        free |= dying
+        if result in last_use:
+            free.discard(home)
+        place[result] = home
+        calls.append((function, [*arguments, home]))
+    return place, calls, scratch
 
 
 def _assemble(calls: Sequence[tuple[str, Sequence[int]]], memory: int) -> Callable[..., None]:
@@ -223,7 +236,9 @@ def _assemble(calls: Sequence[tuple[str, Sequence[int]]], memory: int) -> Callab
     lines = []
     for call, arguments in calls:
         *inputs, out = (names[m if m >= 0 else memory - 1 - m] for m in arguments)
-        lines.append(f"    {call}({', '.join(inputs)}, out={out})")
+        # (by position is faster, but deprecated for these two)
+        out = f"out={out}" if call in ("maximum", "minimum") else out
+        lines.append(f"    {call}({', '.join([*inputs, out])})")
     source = "\n".join([f"def run({', '.join(names)}):", *lines, "    return None"])
     functions = {call: _callable(call) for call, _ in calls}
     exec(compile(source, "<arrayopt.numpy_blocked>", "exec"), functions)

@@ -114,7 +114,7 @@ def test_imports_run_one_way() -> None:
         "parameter",
         "batching",
     ]
-    order += ["loading", "optimizer", "algorithms"]
+    order += ["groups", "loading", "optimizer", "algorithms"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]
