@@ -10,7 +10,19 @@
 True
 """
 
-from arrayopt.algorithms import SGD, Adam, AdamW
+from arrayopt.algorithms import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from arrayopt.optimizer import (
     Optimizer,
     StateSlot,
@@ -25,14 +37,22 @@ from arrayopt.trace import TraceError
 __version__ = "0.1.0"
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Buffer",
     "Module",
+    "NAdam",
     "Optimizer",
     "Parameter",
+    "RAdam",
+    "RMSprop",
     "Range",
+    "Rprop",
     "StateSlot",
     "TraceError",
     "get_num_threads",

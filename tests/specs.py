@@ -30,6 +30,11 @@ class Spec:
     def cls(self) -> type[optim.Optimizer]:
         return getattr(optim, self.name)
 
+    @property
+    def scalars(self) -> set[str]:
+        """The entries of the state that are numbers."""
+        return {slot.name for slot in self.cls.state_table if slot.scalar}
+
 
 _ADAM = [
     {},
@@ -63,6 +68,70 @@ SPECS = [
         _ADAM_STATE,
     ),
     Spec("AdamW", [*_ADAM, {"weight_decay": 0.0}], _ADAM_STATE),
+    Spec(
+        "Adadelta",
+        [{}, {"rho": 0.8, "eps": 1e-3}, {"weight_decay": 0.1, "lr": 0.5, "maximize": True}],
+        {"": ["step", "square_avg", "acc_delta"]},
+    ),
+    Spec(
+        "Adagrad",
+        [
+            {},
+            {"lr_decay": 0.1, "maximize": True},
+            {"initial_accumulator_value": 0.5, "eps": 1e-3, "weight_decay": 0.1},
+        ],
+        {"": ["step", "sum"]},
+    ),
+    Spec(
+        "Adamax",
+        [{}, {"betas": (0.3, 0.4), "eps": 1e-3}, {"weight_decay": 0.1, "maximize": True}],
+        {"": ["step", "exp_avg", "exp_inf"]},
+    ),
+    Spec(
+        "ASGD",
+        [
+            {},
+            {"lambd": 0.01, "alpha": 0.5, "t0": 5},
+            {"weight_decay": 0.1, "maximize": True, "lr": 1e-3},
+        ],
+        {"": ["step", "eta", "mu", "ax"]},
+    ),
+    Spec(
+        "NAdam",
+        [
+            {},
+            {"momentum_decay": 0.1, "betas": (0.5, 0.9), "maximize": True},
+            {"weight_decay": 0.1},
+            {"weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
+        {"": ["step", "mu_product", "exp_avg", "exp_avg_sq"]},
+    ),
+    Spec(
+        "RAdam",
+        [
+            {},
+            {"betas": (0.8, 0.95), "maximize": True},
+            {"weight_decay": 0.1, "eps": 1e-3},
+            {"weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
+        {"": ["step", "exp_avg", "exp_avg_sq"]},
+    ),
+    Spec(
+        "RMSprop",
+        [
+            {},
+            {"alpha": 0.9, "eps": 1e-3},
+            {"momentum": 0.9},
+            {"centered": True},
+            {"centered": True, "momentum": 0.5, "weight_decay": 0.1, "maximize": True},
+        ],
+        {"": ["step", "square_avg"], "momentum": ["momentum_buffer"], "centered": ["grad_avg"]},
+    ),
+    Spec(
+        "Rprop",
+        [{}, {"etas": (0.3, 1.5), "step_sizes": (1e-3, 0.1)}, {"lr": 0.1, "maximize": True}],
+        {"": ["step", "prev", "step_size"]},
+    ),
 ]
 
 BY_NAME = {spec.name: spec for spec in SPECS}

@@ -39,7 +39,7 @@ def test_an_algorithm_knows_no_loop_device_backend_or_in_place_write(file: Path)
             [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
         )
     }
-    assert imported <= {"__future__", "arrayopt", "collections", "math", "typing"}
+    assert imported <= {"__future__", "arrayopt", "collections", "math", "operator", "typing"}
     targets = [
         target
         for node in ast.walk(tree)

@@ -1,7 +1,27 @@
 """The algorithms, one file each: a class, its docstring and its rule."""
 
+from arrayopt.algorithms.adadelta import Adadelta
+from arrayopt.algorithms.adagrad import Adagrad
 from arrayopt.algorithms.adam import Adam
+from arrayopt.algorithms.adamax import Adamax
 from arrayopt.algorithms.adamw import AdamW
+from arrayopt.algorithms.asgd import ASGD
+from arrayopt.algorithms.nadam import NAdam
+from arrayopt.algorithms.radam import RAdam
+from arrayopt.algorithms.rmsprop import RMSprop
+from arrayopt.algorithms.rprop import Rprop
 from arrayopt.algorithms.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW"]
+__all__ = [
+    "ASGD",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from arrayopt.algorithms.links import decay_weights, ema, ema_of_square, penalize
+from arrayopt.algorithms.links import decay, ema, ema_of_square
 from arrayopt.namespace import Array
 from arrayopt.optimizer import Optimizer, StateSlot
 from arrayopt.options import Range
@@ -136,12 +136,9 @@ class Adam(Optimizer):
     def rule(
         self, xp: Any, param: Array, grad: Array, state: Mapping[str, Any], group: Mapping[str, Any]
     ) -> tuple[Array, dict[str, Any]]:
-        lr, step, weight_decay = group["lr"], state["step"], group["weight_decay"]
+        step = state["step"]
         beta1, beta2 = group["betas"]
-        if group["decoupled_weight_decay"]:
-            param = decay_weights(param, lr, weight_decay)
-        else:
-            grad = penalize(grad, param, weight_decay)
+        param, grad = decay(param, grad, group)
         exp_avg = ema(state["exp_avg"], grad, beta1)
         exp_avg_sq = ema_of_square(state["exp_avg_sq"], grad, beta2)
         new_state = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
@@ -150,6 +147,6 @@ class Adam(Optimizer):
             new_state["max_exp_avg_sq"] = exp_avg_sq
         bias_correction1 = 1 - beta1**step
         bias_correction2_sqrt = (1 - beta2**step) ** 0.5
-        step_size = lr * bias_correction2_sqrt / bias_correction1
+        step_size = group["lr"] * bias_correction2_sqrt / bias_correction1
         denom = xp.sqrt(exp_avg_sq) + group["eps"] * bias_correction2_sqrt
         return param - step_size * exp_avg / denom, new_state

@@ -6,9 +6,12 @@ rounding follows torch's for-loop implementation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from arrayopt.namespace import Array
 
-__all__ = ["decay_weights", "ema", "ema_of_square", "penalize"]
+__all__ = ["decay", "decay_weights", "ema", "ema_of_square", "penalize"]
 
 
 def penalize(grad: Array, param: Array, weight_decay: float) -> Array:
@@ -19,6 +22,13 @@ def penalize(grad: Array, param: Array, weight_decay: float) -> Array:
 def decay_weights(param: Array, lr: float, weight_decay: float) -> Array:
     """Decoupled weight decay: `param` drawn towards zero, apart from the gradient."""
     return param * (1 - lr * weight_decay) if weight_decay else param
+
+
+def decay(param: Array, grad: Array, group: Mapping[str, Any]) -> tuple[Array, Array]:
+    """The parameter and the gradient after weight decay, decoupled or not as `group` says."""
+    if group["decoupled_weight_decay"]:
+        return decay_weights(param, group["lr"], group["weight_decay"]), grad
+    return param, penalize(grad, param, group["weight_decay"])
 
 
 def ema(average: Array, value: Array, beta: float) -> Array:

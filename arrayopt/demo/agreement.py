@@ -65,6 +65,9 @@ def agreement(run: Run) -> Agreement:
     algorithm = getattr(torch.optim, run.name, None)
     if algorithm is None:
         return Agreement(run.name, None)
+    # The first square root of a process can be off by 5e-11 in part of the elements, while the
+    # library behind it is being set up: let it be this one.
+    torch.ones(1 << 16, dtype=torch.float64).sqrt()
     params = [torch.from_numpy(array.copy()) for array in run.initial]
     optimizer = algorithm(params, **run.options)
     evaluations = iter(run.evaluations)
@@ -75,11 +78,16 @@ def agreement(run: Run) -> Agreement:
             param.grad = torch.from_numpy(grad)
         return torch.tensor(loss, dtype=torch.float64)
 
+    # torch keeps NAdam's mu_product, and ASGD's eta and mu, in its default dtype.
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
     try:
         for _ in run.seconds:
             optimizer.step(closure)
     except StopIteration:  # torch wants more gradients than we took
         return Agreement(run.name, math.inf)
+    finally:
+        torch.set_default_dtype(default)
     if next(evaluations, None) is not None:
         return Agreement(run.name, math.inf)
     return Agreement(run.name, relative_difference(run.final, [p.numpy() for p in params]))

@@ -31,6 +31,14 @@ class Recipe:
 
 #: Options with which the network learns in a few epochs. The defaults suit longer runs.
 RECIPES: dict[str, Recipe] = {
+    "ASGD": Recipe({"lr": 0.2}),
+    "Adadelta": Recipe({"lr": 1.0}),
+    "Adagrad": Recipe({"lr": 0.05}),
+    "Adamax": Recipe({"lr": 0.01}),
+    "NAdam": Recipe({"lr": 0.003}),
+    "RAdam": Recipe({"lr": 0.01}),
+    "RMSprop": Recipe({"lr": 0.001}),
+    "Rprop": Recipe({"lr": 0.01}, batch_size=None),
     "Adam": Recipe({"lr": 0.003}),
     "AdamW": Recipe({"lr": 0.003}),
     "SGD": Recipe({"lr": 0.05, "momentum": 0.9}),
