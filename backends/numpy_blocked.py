@@ -37,7 +37,7 @@ NDArray: TypeAlias = "np.ndarray[Any, Any]"
 
 #: Bytes of a block in one operand: long enough that threads seldom wait for the interpreter's
 #: lock, short enough that what a ufunc reads and writes stays in the second-level cache.
-BLOCK_BYTES = 7 << 16
+BLOCK_BYTES = 5 << 16
 
 #: Arrays of up to this many elements are packed together.
 SMALL = 1 << 13

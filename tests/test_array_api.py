@@ -67,6 +67,7 @@ def test_torch_tensors(spec: Spec, options: dict[str, Any], dtype: str) -> None:
     assert_same(ours, numpy, dtype)
 
 
+@pytest.mark.usefixtures("torch_in_double_precision")
 @pytest.mark.parametrize("name", algorithms.__all__)
 def test_a_torch_model_is_trained_in_place(name: str) -> None:
     def model() -> torch.nn.Module:
