@@ -211,7 +211,7 @@ class Agenda:
             batch = work.batch
             batch.group, batch.grads = options, [grads[i] for i in work.indices]
             own = [params[i] for i in work.indices]
-            trained = all([param.requires_grad for param in own if type(param) is Parameter])
+            trained = all([param.requires_grad for param in own if isinstance(param, Parameter)])
             if not (trained and work.still_holds(own, batch.grads, state)):
                 return False
         return True

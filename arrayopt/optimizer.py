@@ -343,11 +343,15 @@ class Optimizer:
             options |= {k: v for k, v in group.items() if is_array(v)}
         return options
 
+    def _name(self, group: Group, index: int) -> str | None:
+        """The name of a parameter, as its group gives it, or else the parameter itself."""
+        names = group.get("param_names", ())
+        param = group["params"][index]
+        return names[index] if index < len(names) else getattr(param, "name", None)
+
     def _label(self, group: Group, number: int, index: int) -> str:
         """How error messages call a parameter."""
-        param = group["params"][index]
-        names = group.get("param_names")
-        name = names[index] if names and index < len(names) else getattr(param, "name", None)
+        name = self._name(group, index)
         place = f"parameter {index} of group {number}" if number else f"parameter {index}"
         return f"{place} ({name!r})" if name else place
 
@@ -446,10 +450,7 @@ class Optimizer:
         if grads is None:
             return [[param.grad for param in group["params"]] for group in groups]
         if isinstance(grads, Mapping):
-            names = [
-                group["param_names"][i] if "param_names" in group else getattr(param, "name", None)
-                for _, group, i, param in self._enumerate()
-            ]
+            names = [self._name(group, index) for _, group, index, _ in self._enumerate()]
             known = [name for name in names if name is not None]
             unknown = [name for name in grads if name not in known]
             if unknown:

@@ -138,3 +138,25 @@ def test_parameters_of_a_group_that_is_gone_are_not_kept_alive() -> None:
     opt.step()
     gc.collect()
     assert kept() is None
+
+
+def test_freezing_a_parameter_of_a_class_of_ones_own_is_seen() -> None:
+    class Weight(optim.Parameter):
+        pass
+
+    weight = Weight(np.ones(2))
+    weight.grad = np.ones(2)
+    opt = optim.SGD([weight], lr=0.5)
+    opt.step()
+    weight.requires_grad = False
+    opt.step()
+    assert (weight.data == 0.5).all()
+
+
+def test_a_parameter_that_is_appended_to_a_named_group_has_its_own_name() -> None:
+    first, second = np.ones(2), optim.Parameter(np.ones(2), name="b")
+    opt = optim.SGD([("a", first)], lr=0.5)
+    opt.param_groups[0]["params"].append(second)
+    opt.step(grads={"b": np.ones(2)})
+    assert (first == 1).all()
+    assert (second.data == 0.5).all()
