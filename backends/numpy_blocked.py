@@ -1,9 +1,8 @@
 """foreach on NumPy: the program of a rule, interpreted block by block, in cache, on all cores.
 
-The parameters of a batch are one stream of elements, cut into blocks that fit the second-level
-cache. A large array gives views; small arrays are packed into a block of their own. Every block
-runs the whole program with ``out=`` into a few scratch buffers, so no temporary is ever as large
-as a parameter. The blocks are independent: threads take them from a queue, and the result does
+The parameters of a batch are one stream of elements, cut into blocks that fit the cache. A large
+array gives views; small arrays are packed into a block of their own. Every block runs the whole
+program with ``out=`` into a few scratch buffers, so no temporary is ever as large as a parameter. The blocks are independent: threads take them from a queue, and the result does
 not depend on who took which.
 
 `_Kernel` is the program with its memory assigned, kept once per structure. `_Dense` cuts a large
@@ -36,8 +35,8 @@ __all__ = ["NumPyBlocked"]
 NDArray: TypeAlias = "np.ndarray[Any, Any]"
 
 #: Bytes of a block in one operand: long enough that threads seldom wait for the interpreter's
-#: lock, short enough that what a ufunc reads and writes stays in the second-level cache.
-BLOCK_BYTES = 5 << 16
+#: lock, short enough that the operands of a program stay in cache from one ufunc to the next.
+BLOCK_BYTES = 5 << 17
 
 #: Arrays of up to this many elements are packed together.
 SMALL = 1 << 13
