@@ -22,6 +22,7 @@ from arrayopt.algorithms import (
     RAdam,
     RMSprop,
     Rprop,
+    SparseAdam,
 )
 from arrayopt.optimizer import (
     Optimizer,
@@ -31,6 +32,7 @@ from arrayopt.optimizer import (
 )
 from arrayopt.options import Range
 from arrayopt.parameter import Buffer, Module, Parameter
+from arrayopt.sparse_grad import SparseGrad
 from arrayopt.threads import get_num_threads, set_num_threads
 from arrayopt.trace import TraceError
 
@@ -53,6 +55,8 @@ __all__ = [
     "RMSprop",
     "Range",
     "Rprop",
+    "SparseAdam",
+    "SparseGrad",
     "StateSlot",
     "TraceError",
     "get_num_threads",

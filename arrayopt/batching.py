@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_, itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,19 +28,27 @@ from arrayopt.namespace import (
 )
 from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
+from arrayopt.sparse_grad import SparseGrad, as_sparse_grad, put_rows, take_rows
 from arrayopt.trace import Program, TraceError, trace
 
 __all__ = [
     "Agenda",
     "Choice",
+    "Gradients",
     "StateSlot",
     "build",
     "check_state_array",
     "choices",
     "choose",
     "data_of",
+    "is_trained",
+    "read_grad",
     "state_number",
 ]
+
+
+#: Which gradients an algorithm takes.
+Gradients = Literal["dense", "dense or sparse", "sparse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +168,7 @@ class Work:
         assert self.executor is not None
         batch = self.batch
         known = {*batch.states, *batch.scalars}
-        self.executor.run(batch, self.program)
+        self.update(self.executor)
         batch.grads = []  # they are the caller's, who may want their memory back
         names = {*batch.states, *batch.scalars}
         changed = self.fresh or batch.rebind or names != known
@@ -174,6 +182,42 @@ class Work:
                 for entry, array in zip(self.states, arrays):
                     entry[name] = array
         self.fresh = False
+
+    def update(self, executor: Executor) -> None:
+        """Carry out the program on the arrays of the batch."""
+        executor.run(self.batch, self.program)
+
+
+@dataclass(slots=True)
+class RowWork(Work):
+    """One parameter with a sparse gradient: the program runs on the entries that it touches.
+
+    They are gathered from the parameter and its state, updated like a parameter of their own,
+    and scattered back.
+    """
+
+    def still_holds(self, *_: Any) -> bool:
+        """Never: the entries that are touched are others each time."""
+        return False
+
+    def update(self, executor: Executor) -> None:
+        """Carry out the program on the entries that the gradient touches."""
+        batch = self.batch
+        (array,), (grad,) = batch.arrays, batch.grads
+        rows = take_rows(array, grad.index, grad.nnz)
+        states = {
+            name: [take_rows(entry, grad.index, grad.nnz)]
+            for name, (entry,) in batch.states.items()
+        }
+        touched = replace(
+            batch, params=[Parameter(rows)], arrays=[rows], grads=[grad.values], states=states
+        )
+        executor.run(touched, self.program)
+        array = put_rows(array, grad.index, touched.arrays[0])
+        for name, (entry,) in batch.states.items():
+            batch.states[name] = [put_rows(entry, grad.index, touched.states[name][0])]
+        if batch.rebind:
+            batch.params[0].data = array
 
 
 @dataclass(slots=True)
@@ -204,7 +248,7 @@ class Agenda:
             len(params) == count
             and self.slots == slots
             and self.switches == _switches(options)
-            and not any(_is_trained(params[i], grads[i]) for i in self.passed_over)
+            and not any(is_trained(params[i], grads[i]) for i in self.passed_over)
         ):
             return False
         for work in self.works:
@@ -226,6 +270,8 @@ def build(
     state: Mapping[Any, dict[str, Any]],
     options: Mapping[str, Any],
     slots: tuple[StateSlot, ...],
+    takes: Gradients,
+    moves_all: bool,
 ) -> Agenda:
     """Check the parameters and gradients of a group, and sort them into batches.
 
@@ -245,6 +291,10 @@ def build(
         The hyperparameters of the group.
     slots : tuple of StateSlot
         The state that there should be.
+    takes : {"dense", "dense or sparse", "sparse"}
+        Which gradients are allowed.
+    moves_all : bool
+        Whether a sparse gradient has to be made dense.
 
     Returns
     -------
@@ -255,12 +305,12 @@ def build(
     arrays: dict[int, Array] = {}
     members: dict[Any, list[int]] = {}
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        if not _is_trained(param, grad):
+        if not is_trained(param, grad):
             continue
         label = labels(index)
         array = arrays[index] = data_of(param, label, differentiable)
-        grad = gradients[index] = _plain(grad, label)
-        _check_grad(grad, array, name, label)
+        _check_kind(grad, takes, options, name, label)
+        grad = gradients[index] = read_grad(grad, array, label, densify=moves_all)
         entry = state.get(param, {})
         present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
         for key in present:
@@ -270,11 +320,15 @@ def build(
             for s in slots
             if s.scalar
         )
-        key_ = (library(array), array.dtype, str(device(array)), present, scalars)
+        alone = None
+        if isinstance(grad, SparseGrad):
+            _check_slots(slots, present, label)
+            alone = index
+        key_ = (library(array), array.dtype, str(device(array)), alone, present, scalars)
         members.setdefault(key_, []).append(index)
 
-    works = []
-    for (*_, present, scalars), indices in members.items():
+    works: list[Work] = []
+    for (*_, alone, present, scalars), indices in members.items():
         own = [arrays[index] for index in indices]
         own_grads = [gradients[index] for index in indices]
         states = [state.get(params[index]) for index in indices]
@@ -283,13 +337,14 @@ def build(
             group=options,
             params=[params[index] for index in indices],
             arrays=own,
-            grads=own_grads if differentiable else [detach(grad) for grad in own_grads],
+            grads=own_grads if differentiable or alone is not None else [*map(detach, own_grads)],
             states={key: [entry[key] for entry in states if entry] for key in present},
             scalars=dict(zip((slot.name for slot in slots if slot.scalar), scalars)),
             rebind=differentiable or not all(map(is_writeable, own)),
         )
+        kind = Work if alone is None else RowWork
         works.append(
-            Work(
+            kind(
                 batch=batch,
                 indices=indices,
                 choices=choices(own[0], options),
@@ -390,19 +445,75 @@ def data_of(param: Any, label: str, differentiable: bool = False) -> Array:
     return data
 
 
-def _check_grad(grad: Any, array: Array, name: str, label: str) -> None:
-    if is_sparse(grad):
+def _check_kind(
+    grad: Any, takes: Gradients, options: Mapping[str, Any], name: str, label: str
+) -> None:
+    """Raise if the algorithm takes no sparse gradients, or no dense ones, under these options."""
+    if not is_sparse(grad):
+        if takes == "sparse":
+            raise RuntimeError(
+                f"{label}: {name} does not support dense gradients, please consider Adam instead; "
+                "arrayopt.SparseGrad makes a sparse gradient"
+            )
+    elif takes == "dense":
         raise RuntimeError(
-            f"{label}: {name} does not support sparse gradients; pass a dense array "
-            f"of shape {tuple(array.shape)}"
+            f"{label}: {name} does not support sparse gradients, please consider SparseAdam, SGD "
+            "or Adagrad instead, or pass a dense array"
         )
+    elif options.get("weight_decay"):
+        raise RuntimeError(
+            f"{label}: weight_decay={options['weight_decay']} is not compatible with sparse "
+            "gradients, since it moves the entries without a gradient as well"
+        )
+    elif options.get("differentiable"):
+        raise RuntimeError(f"{label}: differentiable=True is not compatible with sparse gradients")
+
+
+def _check_slots(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: str) -> None:
+    """Raise if there is state that begins in a step, of which a sparse gradient makes a part."""
+    unknown = [s.name for s in slots if s.initial is None and s.name not in present]
+    if unknown:
+        raise RuntimeError(
+            f"{label}: the state {unknown} has no initial value, so it cannot begin with a sparse "
+            "gradient; give its StateSlot an initial value"
+        )
+
+
+def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
+    """The gradient of `array`, checked; a sparse one coalesced, or else made dense.
+
+    Raises
+    ------
+    TypeError
+        If it is of another library, or no array.
+    RuntimeError
+        If shape or device are others, or it cannot be cast to the dtype of `array`.
+    ValueError
+        If an index of a sparse one is out of range.
+    """
+    grad = _plain(grad, label)
+    if not is_sparse(grad):
+        _check_grad(grad, array, label)
+        return grad
+    grad = as_sparse_grad(grad)
+    _check_grad(grad, array, label)
+    try:
+        grad.check()  # its arrays may have changed since it was made
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None
+    return grad.to_dense() if densify else grad.coalesce()
+
+
+def _check_grad(grad: Any, array: Array, label: str) -> None:
+    shape = getattr(grad, "shape", ())
+    grad = grad.values if isinstance(grad, SparseGrad) else grad
     if not is_array(grad) or library(grad) != library(array):
         kind = f"{library(grad)} array" if is_array(grad) else type(grad).__name__
         raise TypeError(f"{label}: expected a gradient of {library(array)}, but got a {kind}")
-    if tuple(grad.shape) != tuple(array.shape):
+    if tuple(shape) != tuple(array.shape):
         raise RuntimeError(
             f"{label}: expected a gradient of shape {tuple(array.shape)}, but got shape "
-            f"{tuple(grad.shape)}"
+            f"{tuple(shape)}"
         )
     if str(device(grad)) != str(device(array)):
         raise RuntimeError(
@@ -472,7 +583,8 @@ def _plain(value: Any, label: str) -> Any:
     return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _is_trained(param: Any, grad: Any) -> bool:
+def is_trained(param: Any, grad: Any) -> bool:
+    """Whether a step updates a parameter with this gradient."""
     # What requires_grad means for other libraries' parameters is theirs to say: torch's optimizers
     # go by the gradient alone.
     return grad is not None and (not isinstance(param, Parameter) or param.requires_grad)

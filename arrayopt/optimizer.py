@@ -12,10 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from arrayopt import loading
-from arrayopt.batching import Agenda, StateSlot, Work, build, choices, choose, data_of
+from arrayopt.batching import (
+    Agenda,
+    Gradients,
+    StateSlot,
+    Work,
+    build,
+    choices,
+    choose,
+    data_of,
+)
 from arrayopt.groups import Group, check_duplicates, check_param, given_names, is_bare, read_params
 from arrayopt.hooks import Hooks, RemovableHandle
-from arrayopt.namespace import Array, is_array, library
+from arrayopt.namespace import Array, is_array, is_sparse, library
 from arrayopt.options import Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.trace import TraceError, unpack
@@ -134,6 +143,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                     )
                 args, kwargs = result
             loss = step(*args, **kwargs)
+            self.step_count += 1
             for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
                 hook(self, args, kwargs)
             return loss
@@ -166,6 +176,9 @@ class Optimizer:
         What is remembered between steps, a dict for each parameter.
     defaults : dict
         As passed.
+    step_count : int
+        How often `step` has been completed, which is what learning-rate schedulers look at. It is
+        not part of `state_dict`.
 
     Raises
     ------
@@ -200,6 +213,10 @@ class Optimizer:
     #: The options that are checked, and the intervals in which they have to lie.
     ranges: ClassVar[tuple[Range, ...]] = ()
 
+    #: Which gradients the algorithm takes: "dense", "dense or sparse", or "sparse". Of a parameter
+    #: with a sparse gradient, the rule is given the entries that the gradient touches.
+    gradients: ClassVar[Gradients] = "dense"
+
     #: Options that a group cannot change.
     fixed_options: ClassVar[Mapping[str, Any]] = {}
 
@@ -207,6 +224,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
+        self.step_count = 0
         self._reset()
         if is_array(params):
             raise TypeError(
@@ -275,6 +293,13 @@ class Optimizer:
                 raise RuntimeError("`fused` does not support `differentiable`")
             if group.get("foreach"):
                 raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+    def moves_all(self, group: Mapping[str, Any]) -> bool:
+        """Whether a step moves entries whose gradient is zero, under these options.
+
+        A sparse gradient is made dense then.
+        """
+        return False
 
     # Groups
 
@@ -402,8 +427,9 @@ class Optimizer:
         TypeError
             If the closure is not callable, or a gradient is no array of the parameter's library.
         RuntimeError
-            If a gradient has another shape or device, is sparse, or cannot be cast to the dtype
-            of its parameter; or if the implementation that was asked for is not there.
+            If a gradient has another shape or device, is sparse (or dense) where the algorithm
+            takes none, or cannot be cast to the dtype of its parameter; or if the implementation
+            that was asked for is not there.
         ValueError
             If the number of gradients is wrong, an option is out of its range, or a parameter
             cannot be written to.
@@ -477,9 +503,9 @@ class Optimizer:
         """The work on a group: that of the last step, if nothing but numbers has changed."""
         options = self._options(group, number)
         slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
-        agenda = self._last.pop(number, None)
-        if not (agenda and agenda.renew(group["params"], grads, self.state, options, slots)):
-            agenda = build(
+
+        def new(grads: list[Any]) -> Agenda:
+            return build(
                 self._update,
                 type(self).__name__,
                 group["params"],
@@ -488,10 +514,20 @@ class Optimizer:
                 self.state,
                 options,
                 slots,
+                self.gradients,
+                self.moves_all(options),
             )
+
+        works = []
+        if self.gradients != "dense" and any(map(is_sparse, grads)):
+            works = new([grad if is_sparse(grad) else None for grad in grads]).works
+            grads = [None if is_sparse(grad) else grad for grad in grads]
+        agenda = self._last.pop(number, None)
+        if not (agenda and agenda.renew(group["params"], grads, self.state, options, slots)):
+            agenda = new(grads)
         if agenda.lasting:
             self._last[number] = agenda
-        return agenda.works
+        return works + agenda.works
 
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:

@@ -36,9 +36,13 @@ class Range:
     label : str
         What torch's messages call it: "Invalid {label}: {value}".
     low, high : float
-        The ends, of which `low` belongs to the interval, and `high` if `closed`.
+        The ends.
+    closed : bool
+        Whether `high` belongs to the interval.
     length : int
         2 if the option is a pair.
+    low_closed : bool
+        Whether `low` belongs to the interval.
     """
 
     option: str
@@ -47,6 +51,7 @@ class Range:
     high: float = math.inf
     closed: bool = True
     length: int = 1
+    low_closed: bool = True
 
     def check(self, group: Mapping[str, Any], where: str) -> None:
         """Raise if the option of `group` lies outside.
@@ -79,11 +84,13 @@ class Range:
                 f"{self.option} must be a number or a 0-d array, but got "
                 f"{type(value).__name__}: {value!r}{where}"
             )
-        if not (self.low <= value <= self.high and (self.closed or value < self.high)):
+        above = self.low <= value if self.low_closed else self.low < value
+        below = value <= self.high if self.closed else value < self.high
+        if not (above and below):
+            start = "[" if self.low_closed and self.low > -math.inf else "("
             end = "]" if self.closed and self.high < math.inf else ")"
-            raise ValueError(
-                f"{message} (expected a number in [{self.low:g}, {self.high:g}{end}{where})"
-            )
+            interval = f"{start}{self.low:g}, {self.high:g}{end}"
+            raise ValueError(f"{message} (expected a number in {interval}{where})")
 
 
 def python_number(value: Any) -> Any:

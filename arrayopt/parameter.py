@@ -18,6 +18,7 @@ from arrayopt.namespace import (
     is_writeable,
     overlaps_itself,
 )
+from arrayopt.sparse_grad import SparseGrad
 
 __all__ = ["Buffer", "Module", "Parameter"]
 
@@ -294,6 +295,8 @@ def zero_grad(parameter: Any, set_to_none: bool) -> None:
     grad = parameter.grad
     if set_to_none or grad is None:
         parameter.grad = None
+    elif isinstance(grad, SparseGrad):
+        parameter.grad = grad.zeroed()
     elif is_sparse(grad) and hasattr(grad, "zero_"):  # torch's cannot be assigned to
         parameter.grad = detach(grad).zero_()
     elif is_sparse(grad):

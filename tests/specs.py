@@ -22,11 +22,15 @@ class Spec:
         multiply-add saves one, so that the error of NumPy in single precision is 1.3 of torch's.)
     state : dict of str to list of str
         The entries of the state under each option that adds some; ``""`` for those always there.
+    kind : str
+        "elementwise": each element is updated by itself, from dense gradients. "sparse": the
+        entries that a sparse gradient touches. "closure": all elements together.
     """
 
     name: str
     options: list[dict[str, Any]]
     state: dict[str, list[str]] = field(default_factory=dict)
+    kind: str = "elementwise"
 
     @property
     def cls(self) -> type[optim.Optimizer]:
@@ -134,11 +138,19 @@ SPECS = [
         [{}, {"etas": (0.3, 1.5), "step_sizes": (1e-3, 0.1)}, {"lr": 0.1, "maximize": True}],
         {"": ["step", "prev", "step_size"]},
     ),
+    Spec(
+        "SparseAdam",
+        [{}, {"lr": 0.1, "betas": (0.3, 0.4), "eps": 1e-3}, {"maximize": True}],
+        {"": ["step", "exp_avg", "exp_avg_sq"]},
+        kind="sparse",
+    ),
 ]
 
 BY_NAME = {spec.name: spec for spec in SPECS}
 
-CASES = [(spec, options) for spec in SPECS for options in spec.options]
+ELEMENTWISE = [spec for spec in SPECS if spec.kind == "elementwise"]
+
+CASES = [(spec, options) for spec in ELEMENTWISE for options in spec.options]
 
 
 def case_id(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from specs import CASES, SPECS, Spec, case_id
+from specs import CASES, ELEMENTWISE, SPECS, Spec, case_id
 
 import arrayopt as optim
 from arrayopt.algorithms import __all__ as ALGORITHMS
@@ -146,7 +146,7 @@ def test_single_precision_is_as_exact_as_torch(
             assert ulps(a, b) <= 4
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=case_id)
+@pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)
 @pytest.mark.parametrize("foreach", [False, True])
 def test_a_learning_rate_may_be_a_0d_array(spec: Spec, foreach: bool) -> None:
     theirs = Theirs(spec, {"lr": torch.tensor(0.01, dtype=torch.float64)}, np.float64)
@@ -160,7 +160,7 @@ def test_a_learning_rate_may_be_a_0d_array(spec: Spec, foreach: bool) -> None:
     assert relative_difference(ours.values(), theirs.values()) <= 1e-12
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=case_id)
+@pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)
 def test_options_of_groups_agree_with_torch(spec: Spec) -> None:
     arrays = draw(np.random.default_rng(0), np.float64)
     tensors = [torch.tensor(array.copy(), requires_grad=True) for array in arrays]
@@ -214,7 +214,7 @@ def test_every_algorithm_has_a_spec() -> None:
     assert set(ALGORITHMS) <= set(optim.__all__)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=case_id)
+@pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)
 def test_step_counts_past_the_integers_of_float32(spec: Spec) -> None:
     if "step" not in spec.state.get("", ()):
         assert "step" not in [slot.name for slot in spec.cls.state_table]

@@ -111,6 +111,7 @@ def test_imports_run_one_way() -> None:
         "hooks",
         "options",
         "backend",
+        "sparse_grad",
         "parameter",
         "batching",
     ]

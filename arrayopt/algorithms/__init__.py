@@ -11,6 +11,7 @@ from arrayopt.algorithms.radam import RAdam
 from arrayopt.algorithms.rmsprop import RMSprop
 from arrayopt.algorithms.rprop import Rprop
 from arrayopt.algorithms.sgd import SGD
+from arrayopt.algorithms.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
@@ -24,4 +25,5 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SparseAdam",
 ]

@@ -75,6 +75,7 @@ class Adagrad(Optimizer):
     array([ 2.5, -1.5])
     """
 
+    gradients = "dense or sparse"
     state_table = (
         StateSlot("step", initial=0, scalar=True),
         StateSlot("sum", initial=itemgetter("initial_accumulator_value")),

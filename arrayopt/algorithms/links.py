@@ -44,4 +44,6 @@ def ema(average: Array, value: Array, beta: float) -> Array:
 
 def ema_of_square(average: Array, value: Array, beta: float) -> Array:
     """The exponential moving average of ``value**2``."""
+    if not beta:  # 0 times an average that has overflowed would be NaN
+        return value * value
     return beta * average + (1 - beta) * value * value

@@ -83,6 +83,7 @@ class SGD(Optimizer):
     array([ 1.38, -0.92])
     """
 
+    gradients = "dense or sparse"
     state_table = (StateSlot("momentum_buffer", initial=None, when="momentum"),)
     ranges = (
         Range("lr", "learning rate"),
@@ -125,6 +126,9 @@ class SGD(Optimizer):
                 "Nesterov momentum requires a momentum and zero dampening, but got momentum="
                 f"{group['momentum']} and dampening={group['dampening']}{where}"
             )
+
+    def moves_all(self, group: Mapping[str, Any]) -> bool:
+        return bool(group["momentum"])
 
     def rule(
         self, xp: Any, param: Array, grad: Array, state: Mapping[str, Any], group: Mapping[str, Any]

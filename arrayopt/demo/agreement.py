@@ -11,6 +11,7 @@ import numpy as np
 
 from arrayopt.demo.model import Floats
 from arrayopt.demo.training import Run
+from arrayopt.sparse_grad import SparseGrad
 
 __all__ = ["BOUND", "INSTALL_TORCH", "Agreement", "agreement", "relative_difference"]
 
@@ -75,7 +76,7 @@ def agreement(run: Run) -> Agreement:
     def closure() -> Any:
         loss, grads = next(evaluations)
         for param, grad in zip(params, grads):
-            param.grad = torch.from_numpy(grad)
+            param.grad = _as_torch(grad)
         return torch.tensor(loss, dtype=torch.float64)
 
     # torch keeps NAdam's mu_product, and ASGD's eta and mu, in its default dtype.
@@ -91,6 +92,16 @@ def agreement(run: Run) -> Agreement:
     if next(evaluations, None) is not None:
         return Agreement(run.name, math.inf)
     return Agreement(run.name, relative_difference(run.final, [p.numpy() for p in params]))
+
+
+def _as_torch(grad: Floats | SparseGrad) -> Any:
+    """The same gradient as a tensor of torch, dense or sparse."""
+    import torch
+
+    if not isinstance(grad, SparseGrad):
+        return torch.from_numpy(grad)
+    parts = torch.from_numpy(grad.indices), torch.from_numpy(grad.values)
+    return torch.sparse_coo_tensor(*parts, grad.shape, check_invariants=True)
 
 
 def relative_difference(ours: Sequence[Floats], theirs: Sequence[Floats]) -> float:

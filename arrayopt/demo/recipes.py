@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import arrayopt.algorithms
@@ -23,10 +23,14 @@ class Recipe:
     batch_size : int or None, default 32
         How many images a gradient is the mean over. None stands for all of them: algorithms that
         compare one gradient with the next need gradients without noise.
+    sparse : bool, default False
+        Whether gradients are handed over as sparse ones, of the rows that are not zero. (A pixel
+        that is blank in all images of a batch leaves a row of zeros.)
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = 32
+    sparse: bool = False
 
 
 #: Options with which the network learns in a few epochs. The defaults suit longer runs.
@@ -42,6 +46,7 @@ RECIPES: dict[str, Recipe] = {
     "Adam": Recipe({"lr": 0.003}),
     "AdamW": Recipe({"lr": 0.003}),
     "SGD": Recipe({"lr": 0.05, "momentum": 0.9}),
+    "SparseAdam": Recipe({"lr": 0.003}, sparse=True),
 }
 
 
@@ -70,4 +75,4 @@ def recipe(name: str, lr: float | None = None) -> Recipe:
     {'lr': 0.5, 'momentum': 0.9}
     """
     known = RECIPES.get(name, Recipe())
-    return known if lr is None else Recipe({**known.options, "lr": lr}, known.batch_size)
+    return known if lr is None else replace(known, options={**known.options, "lr": lr})

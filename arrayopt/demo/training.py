@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from arrayopt.demo.model import MLP, Floats, Labels
 from arrayopt.demo.recipes import Recipe
 from arrayopt.optimizer import Optimizer
+from arrayopt.sparse_grad import SparseGrad
 
 __all__ = ["Digits", "Run", "load", "train"]
 
@@ -56,7 +57,7 @@ class Run:
         What its constructor was given.
     initial, final : list of array
         The parameters before and after.
-    evaluations : list of (float, list of array)
+    evaluations : list of (float, list of array or SparseGrad)
         Every loss and its gradients, in the order in which the algorithm saw them.
     seconds : list of float
         The duration of each step, without that of the gradients.
@@ -70,7 +71,7 @@ class Run:
     options: Mapping[str, Any]
     initial: list[Floats]
     final: list[Floats] = field(default_factory=list)
-    evaluations: list[tuple[float, list[Floats]]] = field(default_factory=list)
+    evaluations: list[tuple[float, Sequence[Floats | SparseGrad]]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     accuracy: float = math.nan
@@ -112,10 +113,11 @@ def train(
     batch: Any = slice(None)
     elsewhere = 0.0
 
-    def closure() -> tuple[float, list[Floats]]:
+    def closure() -> tuple[float, Sequence[Floats | SparseGrad]]:
         nonlocal elsewhere
         start = perf_counter()
-        run.evaluations.append(model.loss_and_grads(x[batch], y[batch]))
+        loss, grads = model.loss_and_grads(x[batch], y[batch])
+        run.evaluations.append((loss, [*map(nonzero_rows, grads)] if recipe.sparse else grads))
         elsewhere += perf_counter() - start
         return run.evaluations[-1]
 
@@ -136,3 +138,15 @@ def train(
         run.accuracy = float((model(digits.x_test).argmax(axis=1) == digits.y_test).mean())
     run.final = [param.data for param in model.parameters()]
     return run
+
+
+def nonzero_rows(grad: Floats) -> SparseGrad:
+    """The rows of a gradient that are not zero.
+
+    Examples
+    --------
+    >>> nonzero_rows(np.array([[0.0, 0.0], [0.0, 2.0]])).indices
+    array([[1]])
+    """
+    rows = np.flatnonzero(grad.reshape(len(grad), -1).any(axis=1))
+    return SparseGrad(rows, grad[rows], grad.shape)

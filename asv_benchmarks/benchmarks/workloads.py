@@ -8,6 +8,11 @@ import numpy as np
 
 import arrayopt as optim
 
+ALGORITHMS = (
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax",
+    "Adagrad", "Adadelta", "RMSprop", "Rprop", "ASGD",
+)  # fmt: skip
+
 Shapes = Sequence[tuple[int, ...]]
 
 WORKLOADS: dict[str, Shapes] = {
@@ -30,3 +35,14 @@ def parameters(shapes: Shapes, dtype: str = "float32") -> list[optim.Parameter]:
         parameter.grad = rng.standard_normal(shape).astype(dtype)
         result.append(parameter)
     return result
+
+
+def embedding(dense: bool) -> optim.Parameter:
+    """A parameter of 1M rows of 64 numbers, and a gradient that touches 1,000 of them."""
+    rng = np.random.default_rng(0)
+    parameter = optim.Parameter(np.zeros((1_000_000, 64), np.float32))
+    rows = rng.integers(1_000_000, size=1000)
+    values = rng.standard_normal((1000, 64)).astype(np.float32)
+    grad = optim.SparseGrad(rows, values, parameter.shape)
+    parameter.grad = grad.to_dense() if dense else grad
+    return parameter

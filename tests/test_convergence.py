@@ -1,0 +1,200 @@
+"""Training as a whole: each side follows its own gradients, and torch's way is ours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from specs import BY_NAME, ELEMENTWISE, case_id
+
+pytestmark = pytest.mark.usefixtures("torch_in_double_precision")
+
+STEPS = 300
+
+#: How far the two ways may be apart, relative to the farthest point. A step rounds some 20 times,
+#: by 1.1e-16 at most, and 300 steps add up to less than 1e-12 if nothing amplifies them, which
+#: `test_the_problems_do_not_amplify_errors` sees to. (Measured: 1e-15, since roundings cancel, and
+#: the problems forget.)
+BOUND = 1e-12
+
+#: By what each run has to divide the loss, here and in torch.
+PROGRESS = 4
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A function to be minimized, whose gradient is written by hand."""
+
+    loss: Callable[[Any], Any]
+    gradient: Callable[[np.ndarray], np.ndarray]
+    start: np.ndarray
+    minimum: np.ndarray
+
+
+def rosenbrock(x: Any) -> Any:
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+
+def rosenbrock_gradient(x: np.ndarray) -> np.ndarray:
+    height = x[1] - x[0] ** 2
+    return np.array([-2 * (1 - x[0]) - 400 * x[0] * height, 200 * height])
+
+
+BEALE = (1.5, 2.25, 2.625)
+
+
+def beale(x: Any) -> Any:
+    return sum((c - x[0] * (1 - x[1] ** k)) ** 2 for k, c in enumerate(BEALE, 1))
+
+
+def beale_gradient(x: np.ndarray) -> np.ndarray:
+    gradient = np.zeros(2)
+    for k, c in enumerate(BEALE, 1):
+        residual = c - x[0] * (1 - x[1] ** k)
+        gradient += 2 * residual * np.array([x[1] ** k - 1, x[0] * k * x[1] ** (k - 1)])
+    return gradient
+
+
+NORMAL = np.arange(1.0, 11)
+EIGENVALUES = 10 ** (3 * np.arange(10) / 9)  # from 1 to 1000
+
+
+def reflect(x: Any) -> Any:
+    """Householder's reflection at the plane that `NORMAL` stands on: its own inverse."""
+    return x - (2 * (NORMAL * x).sum() / (NORMAL * NORMAL).sum()) * NORMAL
+
+
+def quadratic(x: Any) -> Any:
+    return 0.5 * (EIGENVALUES * reflect(x) ** 2).sum()
+
+
+def quadratic_gradient(x: np.ndarray) -> np.ndarray:
+    return reflect(EIGENVALUES * reflect(x))
+
+
+PROBLEMS = {
+    "rosenbrock": Problem(rosenbrock, rosenbrock_gradient, np.array([-1.2, 1.0]), np.ones(2)),
+    "beale": Problem(beale, beale_gradient, np.array([1.1, 0.9]), np.array([3.0, 0.5])),
+    "quadratic": Problem(quadratic, quadratic_gradient, reflect(1 + np.sqrt(NORMAL)), np.zeros(10)),
+}
+
+#: Learning rates with which every problem makes progress. Adadelta has a longer memory than by
+#: default, and RAdam a shorter one: with its default, Adadelta's steps swing, and an error grows by
+#: 1e8; RAdam's begin as those of SGD, whose rate the quadratic limits to 2e-3.
+RUNS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 5e-4}),
+    ("SGD", {"lr": 5e-4, "momentum": 0.9}),
+    ("SGD", {"lr": 5e-4, "momentum": 0.9, "nesterov": True}),
+    ("Adam", {"lr": 0.05}),
+    ("Adam", {"lr": 0.05, "amsgrad": True}),
+    ("AdamW", {"lr": 0.05}),
+    ("Adadelta", {"lr": 0.3, "rho": 0.99, "eps": 1e-4}),
+    ("Adagrad", {"lr": 0.5}),
+    ("Adamax", {"lr": 0.05}),
+    ("ASGD", {"lr": 5e-4, "t0": 50}),
+    ("NAdam", {"lr": 0.05}),
+    ("RAdam", {"lr": 2e-3, "betas": (0.9, 0.99)}),
+    ("RMSprop", {"lr": 0.01}),
+    ("RMSprop", {"lr": 0.01, "momentum": 0.5, "centered": True}),
+    ("Rprop", {}),
+]
+
+problems = pytest.mark.parametrize("problem", PROBLEMS)
+runs = pytest.mark.parametrize(
+    "run", range(len(RUNS)), ids=lambda run: "-".join(map(case_id, RUNS[run]))
+)
+
+
+def our_way(run: int, problem: Problem, foreach: bool | None) -> np.ndarray:
+    """The points that our optimizer comes by, following the gradients at its own points."""
+    name, options = RUNS[run]
+    point = problem.start.copy()
+    optimizer = BY_NAME[name].cls([point], foreach=foreach, **options)
+    way = []
+    for _ in range(STEPS):
+        optimizer.step(grads=[problem.gradient(point.copy())])
+        way.append(point.copy())
+    return np.array(way)
+
+
+def their_way(run: int, problem: Problem, error: float = 0.0) -> np.ndarray:
+    """The points that torch comes by, with gradients that are off by a relative `error`."""
+    name, options = RUNS[run]
+    tensor = torch.tensor(problem.start, requires_grad=True)
+    optimizer = getattr(torch.optim, name)([tensor], foreach=False, **options)
+    rng = np.random.default_rng(0)
+    way = []
+    for _ in range(STEPS):
+        gradient = problem.gradient(tensor.detach().numpy().copy())
+        tensor.grad = torch.tensor(gradient * (1 + error * rng.uniform(-1, 1, gradient.shape)))
+        optimizer.step()
+        way.append(tensor.detach().numpy().copy())
+    return np.array(way)
+
+
+@functools.cache
+def exact_way(run: int, name: str) -> np.ndarray:
+    return their_way(run, PROBLEMS[name])
+
+
+def distance(way: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference of two ways, relative to the farthest point."""
+    return float(np.abs(way - other).max() / np.abs(other).max())
+
+
+def test_every_algorithm_runs() -> None:
+    assert {name for name, _ in RUNS} == {spec.name for spec in ELEMENTWISE}
+
+
+@problems
+def test_gradients_are_those_of_the_loss(problem: str) -> None:
+    # A difference along the imaginary axis subtracts nothing, so its step can be tiny.
+    one = PROBLEMS[problem]
+    size, tiny = one.start.size, 1e-30
+    for point in np.random.default_rng(0).uniform(-2, 2, (20, size)):
+        differences = [one.loss(point + 1j * tiny * axis).imag / tiny for axis in np.eye(size)]
+        gradient = one.gradient(point)
+        np.testing.assert_allclose(gradient, differences, rtol=0, atol=1e-13 * abs(gradient).max())
+
+
+@problems
+def test_the_minimum_is_one(problem: str) -> None:
+    one = PROBLEMS[problem]
+    assert one.loss(one.minimum) == 0
+    assert (one.gradient(one.minimum) == 0).all()
+    rng = np.random.default_rng(0)
+    near = one.minimum + 0.01 * rng.standard_normal((20, one.minimum.size))
+    assert all(one.loss(point) > 0 for point in near)
+
+
+def test_the_quadratic_is_ill_conditioned() -> None:
+    matrix = np.array([quadratic_gradient(axis) for axis in np.eye(10)])
+    np.testing.assert_allclose(np.linalg.cond(matrix), 1000, rtol=1e-10)
+
+
+@runs
+@problems
+def test_the_problems_do_not_amplify_errors(problem: str, run: int) -> None:
+    disturbed = their_way(run, PROBLEMS[problem], error=1e-9)
+    assert distance(disturbed, exact_way(run, problem)) <= 2e-9
+
+
+@runs
+@problems
+@pytest.mark.parametrize("foreach", [False, None])
+def test_the_way_is_torchs(problem: str, run: int, foreach: bool | None) -> None:
+    one = PROBLEMS[problem]
+    ours, theirs = our_way(run, one, foreach), exact_way(run, problem)
+    # Rprop looks at nothing but signs of gradients, and its step sizes are the same products on
+    # both sides. So there is nothing to be rounded otherwise; a bound would have to be 0 or large,
+    # since a gradient of the other sign makes another way.
+    assert distance(ours, theirs) <= (0 if RUNS[run][0] == "Rprop" else BOUND)
+    first = one.loss(one.start)
+    losses = [one.loss(ours[-1]), one.loss(theirs[-1])]
+    assert max(losses) <= first / PROGRESS
+    assert abs(losses[0] - losses[1]) <= BOUND * first
