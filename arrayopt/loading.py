@@ -21,6 +21,7 @@ def read(
     saved_groups: Sequence[Mapping[str, Any]],
     saved_state: Mapping[Any, Any],
     state_table: Sequence[StateSlot],
+    read_state: Callable[[Any, Any, str], dict[str, Any] | None],
     label: Callable[[int, int], str],
     by: str | None,
 ) -> tuple[list[Group], defaultdict[Any, dict[str, Any]]]:
@@ -34,6 +35,9 @@ def read(
         The two parts of a ``state_dict``.
     state_table : sequence of StateSlot
         The state that the algorithm keeps; an empty one is not checked against.
+    read_state : callable
+        ``read_state(saved, param, label)`` is the state of a parameter that the table does not
+        describe, or None.
     label : callable
         What the parameter of a given group and index is called in messages.
     by : {"order", "name"} or None
@@ -84,6 +88,10 @@ def read(
             if saved is None:
                 continue
             where = label(number, index)
+            own_kind = read_state(saved, param, where)
+            if own_kind is not None:
+                state[param] = own_kind
+                continue
             _check_entries(saved, state_table, where)
             for name, value in saved.items():
                 if value is None and name in made_by_rule:

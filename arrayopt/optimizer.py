@@ -30,8 +30,10 @@ from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.trace import TraceError, unpack
 
 __all__ = [
+    "Closure",
     "Optimizer",
     "StateSlot",
+    "evaluate",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
     "required",
@@ -441,7 +443,7 @@ class Optimizer:
         """
         loss = None
         if closure is not None:
-            loss, grads = _evaluate(closure, grads)
+            loss, grads = evaluate(closure, grads)
         gradients = self._gradients(grads)
         for number in [n for n in self._last if n >= len(self.param_groups)]:
             del self._last[number]
@@ -675,6 +677,7 @@ class Optimizer:
             state_dict["param_groups"],
             state_dict["state"],
             self.state_table,
+            self.read_state,
             lambda number, index: self._label(self.param_groups[number], number, index),
             by,
         )
@@ -687,6 +690,27 @@ class Optimizer:
         self.__setstate__({"state": state, "param_groups": groups})
         for hook in tuple(self._load_post_hooks.values()):
             hook(self)
+
+    def read_state(self, saved: Any, param: Any, label: str) -> dict[str, Any] | None:
+        """The state of a parameter, from what was saved; None if the `state_table` tells all.
+
+        A subclass whose state is something else than arrays like the parameter overrides this.
+
+        Parameters
+        ----------
+        saved : object
+            What `state_dict` had for the parameter. Nothing may be shared with it.
+        param : object
+            The parameter.
+        label : str
+            What the parameter is called in messages.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it does not fit.
+        """
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _TRANSIENT}
@@ -730,7 +754,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
+def evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
     """The loss and the gradients (None if the parameters have them) from a closure."""
     if not callable(closure):
         raise TypeError(

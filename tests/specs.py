@@ -144,6 +144,12 @@ SPECS = [
         {"": ["step", "exp_avg", "exp_avg_sq"]},
         kind="sparse",
     ),
+    Spec(
+        "LBFGS",
+        [{}, {"line_search_fn": "strong_wolfe"}, {"history_size": 2, "max_iter": 4, "lr": 0.5}],
+        {"": ["func_evals", "n_iter"]},
+        kind="closure",
+    ),
 ]
 
 BY_NAME = {spec.name: spec for spec in SPECS}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,3 +167,65 @@ def test_a_momentum_that_torch_saved_before_it_began_is_skipped() -> None:
     opt.step(grads=[w.copy()])
     (state,) = opt.state.values()
     np.testing.assert_array_equal(state["momentum_buffer"], [1, 1])
+
+
+# The example of the README
+
+
+@pytest.fixture(scope="module")
+def lion() -> type[optim.Optimizer]:
+    """The class that the README shows, out of the README."""
+    text = Path(__file__).parents[1].joinpath("README.md").read_text()
+    sources = [example.source for example in doctest.DocTestParser().get_examples(text)]
+    (source,) = (source for source in sources if source.startswith("class Lion"))
+    assert len(source[source.index("def rule") :].splitlines()) <= 10
+    namespace: dict[str, Any] = {"optim": optim, "np": np}
+    exec(source, namespace)
+    return namespace["Lion"]
+
+
+def lion_by_hand(
+    w: np.ndarray, grads: list[np.ndarray], lr: float, beta1: float, beta2: float, decay: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Algorithm 2 of Chen et al. (2023), "Symbolic discovery of optimization algorithms"."""
+    m = np.zeros_like(w)
+    for g in grads:
+        c = beta1 * m + (1 - beta1) * g
+        w = w - lr * (np.sign(c) + decay * w)
+        m = beta2 * m + (1 - beta2) * g
+    return w, m
+
+
+@both
+def test_lion_is_algorithm_2_of_its_paper(lion: Any, foreach: bool | None) -> None:
+    rng = np.random.default_rng(0)
+    starts = [rng.standard_normal(shape) for shape in ((4, 3), (), (0,))]
+    params = [start.copy() for start in starts]
+    groups = [{"params": params[:1], "lr": 0.1, "weight_decay": 0.5}, {"params": params[1:]}]
+    opt = lion(groups, lr=0.01, betas=(0.8, 0.7))
+    grads = [[rng.standard_normal(start.shape) for start in starts] for _ in range(20)]
+    for number, step in enumerate(grads):
+        if number == 10:  # moving house in the middle
+            saved = opt.state_dict()
+            opt = lion(groups, lr=0.01, betas=(0.8, 0.7))
+            opt.load_state_dict(saved)
+        for group in opt.param_groups:
+            group["foreach"] = foreach
+        opt.step(grads=step)
+    for index, (start, param) in enumerate(zip(starts, params)):
+        lr, decay = (0.1, 0.5) if index == 0 else (0.01, 0.0)
+        own = [step[index] for step in grads]
+        w, m = lion_by_hand(start, own, lr, 0.8, 0.7, decay)
+        np.testing.assert_allclose(param, w, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(list(opt.state.values())[index]["exp_avg"], m, rtol=1e-13)
+
+
+def test_lion_has_its_checks_for_free(lion: Any) -> None:
+    w = np.ones(2)
+    with pytest.raises(ValueError, match="Invalid beta parameter at index 1: 1"):
+        lion([w], betas=(0.9, 1.0))
+    opt = lion([w])
+    with pytest.raises(RuntimeError, match=r"gradient of shape \(2,\), but got shape \(3,\)"):
+        opt.step(grads=[np.ones(3)])
+    assert (w == 1).all()
+    assert [report.implementation for report in opt.implementation] == ["foreach"]

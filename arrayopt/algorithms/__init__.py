@@ -6,6 +6,7 @@ from arrayopt.algorithms.adam import Adam
 from arrayopt.algorithms.adamax import Adamax
 from arrayopt.algorithms.adamw import AdamW
 from arrayopt.algorithms.asgd import ASGD
+from arrayopt.algorithms.lbfgs import LBFGS
 from arrayopt.algorithms.nadam import NAdam
 from arrayopt.algorithms.radam import RAdam
 from arrayopt.algorithms.rmsprop import RMSprop
@@ -15,6 +16,7 @@ from arrayopt.algorithms.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adagrad",

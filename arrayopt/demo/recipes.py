@@ -39,6 +39,7 @@ RECIPES: dict[str, Recipe] = {
     "Adadelta": Recipe({"lr": 1.0}),
     "Adagrad": Recipe({"lr": 0.05}),
     "Adamax": Recipe({"lr": 0.01}),
+    "LBFGS": Recipe({"line_search_fn": "strong_wolfe", "max_iter": 5}, batch_size=None),
     "NAdam": Recipe({"lr": 0.003}),
     "RAdam": Recipe({"lr": 0.01}),
     "RMSprop": Recipe({"lr": 0.001}),
