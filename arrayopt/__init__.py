@@ -25,6 +25,12 @@ from arrayopt.algorithms import (
     Rprop,
     SparseAdam,
 )
+from arrayopt.clip_grad import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
 from arrayopt.optimizer import (
     Optimizer,
     StateSlot,
@@ -61,7 +67,11 @@ __all__ = [
     "SparseGrad",
     "StateSlot",
     "TraceError",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
     "get_num_threads",
+    "get_total_norm",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
     "set_num_threads",

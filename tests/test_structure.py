@@ -118,7 +118,8 @@ def test_imports_run_one_way() -> None:
         "parameter",
         "batching",
     ]
-    order += ["groups", "loading", "optimizer", "flat", "line_search", "algorithms"]
+    order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]
+    order += ["algorithms"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]
