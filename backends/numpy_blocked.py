@@ -2,8 +2,9 @@
 
 The parameters of a batch are one stream of elements, cut into blocks that fit the cache. A large
 array gives views; small arrays are packed into a block of their own. Every block runs the whole
-program with ``out=`` into a few scratch buffers, so no temporary is ever as large as a parameter. The blocks are independent: threads take them from a queue, and the result does
-not depend on who took which.
+program with ``out=`` into a few scratch buffers, so no temporary is ever as large as a parameter.
+The blocks are independent: threads take them from a queue, and the result does not depend on who
+took which.
 
 `_Kernel` is the program with its memory assigned, kept once per structure. `_Dense` cuts a large
 array into blocks, `_Pack` gathers small ones into one. An update in which arrays overlap in memory
