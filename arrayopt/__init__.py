@@ -10,6 +10,7 @@
 True
 """
 
+from arrayopt import lr_scheduler, swa_utils
 from arrayopt.algorithms import (
     ASGD,
     LBFGS,
@@ -72,7 +73,9 @@ __all__ = [
     "clip_grads_with_norm_",
     "get_num_threads",
     "get_total_norm",
+    "lr_scheduler",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
     "set_num_threads",
+    "swa_utils",
 ]

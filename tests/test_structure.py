@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import arrayopt as optim
-from arrayopt import algorithms, backend
+from arrayopt import algorithms, backend, backends, lr_scheduler, swa_utils
 
 #: The algorithms; all but LBFGS, which has a step of its own, are a docstring and a rule.
 FILES = sorted(
@@ -85,12 +85,19 @@ def test_public_names_are_documented(name: str) -> None:
                 assert inspect.getdoc(getattr(entry, attribute)), f"{name}.{attribute}"
 
 
-@pytest.mark.parametrize("name", algorithms.__all__)
-def test_an_algorithm_tells_its_equation_source_errors_and_an_example(name: str) -> None:
-    doc = inspect.getdoc(getattr(optim, name)) or ""
+SCHEDULERS = [getattr(lr_scheduler, name) for name in lr_scheduler.__all__]
+TAUGHT = [getattr(optim, name) for name in algorithms.__all__]
+TAUGHT += [*(s for s in SCHEDULERS if s is not lr_scheduler.LRScheduler), swa_utils.SWALR]
+
+
+@pytest.mark.parametrize("cls", TAUGHT, ids=lambda cls: cls.__name__)
+def test_an_algorithm_or_schedule_tells_its_equation_source_errors_and_an_example(
+    cls: type,
+) -> None:
+    doc = inspect.getdoc(cls) or ""
     for part in (".. math::", "Parameters", "Raises", "References", "Examples", ">>> "):
         assert part in doc
-    for parameter in list(inspect.signature(getattr(optim, name)).parameters)[1:]:
+    for parameter in list(inspect.signature(cls).parameters)[1:]:
         assert parameter in doc
 
 
@@ -104,6 +111,12 @@ def test_importing_the_core_imports_nothing_heavy_and_no_backend() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", [Path(optim.__file__).parent, Path(backends.__file__).parent])
+def test_no_control_character_hides_in_an_equation(package: Path) -> None:
+    for file in package.rglob("*.py"):
+        assert all(sign.isprintable() or sign == "\n" for sign in file.read_text()), file
 
 
 def test_imports_run_one_way() -> None:
@@ -120,17 +133,19 @@ def test_imports_run_one_way() -> None:
     ]
     order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]
     order += ["algorithms"]
+    order += ["lr_scheduler", "swa_utils", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]
-        source = (package / f"{module}.py").read_text()
-        for node in ast.walk(ast.parse(source)):
+        files = [package / f"{module}.py"]
+        files = files if files[0].exists() else list((package / module).glob("*.py"))
+        for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
             if (
                 isinstance(node, ast.ImportFrom)
                 and node.module
                 and node.module.startswith("arrayopt")
             ):
-                imported = {node.module.removeprefix("arrayopt").lstrip(".")} | (
+                imported = {node.module.removeprefix("arrayopt").lstrip(".").partition(".")[0]} | (
                     {alias.name for alias in node.names} if node.module == "arrayopt" else set()
                 )
                 assert not imported & set(later), f"{module} imports {imported & set(later)}"

@@ -1,0 +1,75 @@
+"""Annealing from the base rate to a rate at which one stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from arrayopt.lr_scheduler import rates
+from arrayopt.lr_scheduler.arithmetic import Steps
+from arrayopt.lr_scheduler.base import LRScheduler
+from arrayopt.lr_scheduler.checks import check_choice, check_integer, check_number, per_group
+from arrayopt.lr_scheduler.cycles import anneal, bend
+
+__all__ = ["Annealing"]
+
+
+class Annealing(LRScheduler):
+    """The base rate, then a way to a last rate, at which it stays.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose rates are scheduled.
+    last_lr : float or list of float
+        The last rate, for all groups or each.
+    anneal_epochs : int
+        The step at which it is reached; 0 for at once.
+    anneal_strategy : {"cos", "linear"}
+        The form of the way.
+    last_epoch : int, default -1
+        The schedule begins at step ``last_epoch + 1``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or a list has not one entry for each group.
+    TypeError
+        If `optimizer` is none.
+    """
+
+    #: How error messages call the last rate.
+    _name = "eta_min"
+
+    def __init__(
+        self,
+        optimizer: Any,
+        last_lr: float | list[float],
+        anneal_epochs: int,
+        anneal_strategy: str,
+        last_epoch: int = -1,
+    ) -> None:
+        entries = per_group(self._name, last_lr, rates.check_optimizer(optimizer))
+        self.optimizer = optimizer
+        self._per_group("last_lrs", last_lr, [check_number(self._name, v, 0) for v in entries])
+        self._anneal_strategy = check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
+        self.anneal_epochs = check_integer("anneal_epochs", anneal_epochs, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def multiplier(self, xp: Any, t: Steps) -> Any:
+        part = xp.minimum(t, self.anneal_epochs) / self.anneal_epochs if self.anneal_epochs else 1
+        bent = bend(xp, self._anneal_strategy, part)
+        return anneal(self._anneal_strategy, [(1.0, 0.0)], bent)[0]
+
+    def _floor(self) -> float | list[float] | None:
+        return self._all("last_lrs")
+
+    def _relative(self, step: int, number: int, rate: float, first: bool = False) -> float:
+        if self._around(step)[1] == 0:  # the last rate is kept, whatever happens
+            return float(self._all("last_lrs")[number])
+        return super()._relative(step, number, rate, first)
+
+    def _span(self) -> float:
+        return 1.25 * max(self.anneal_epochs, 8)
+
+    def _optional(self) -> frozenset[str]:
+        return super()._optional() | {"last_lrs"}

@@ -1,0 +1,608 @@
+"""The base class of every scheduler: how a schedule is evaluated, stepped, saved and loaded."""
+
+from __future__ import annotations
+
+import copy
+import html
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from arrayopt.groups import Group
+from arrayopt.lr_scheduler import rates
+from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
+from arrayopt.lr_scheduler.checks import check_last_epoch, check_number
+from arrayopt.lr_scheduler.curve import svg
+from arrayopt.options import python_number
+
+__all__ = ["EPOCH_WARNING", "LRScheduler"]
+
+#: Attributes that `LRScheduler.state_dict` leaves out: they are found again.
+_DERIVED = frozenset(
+    {
+        "optimizer",
+        "_bar",
+        "_closed",
+        "_exact",
+        "_memo",
+        "_plan",
+        "_schedulers",
+        "_shared",
+        "_sorted",
+        "_taken_before",
+    }
+)
+
+#: What torch's schedulers save beside, and nobody needs.
+_TORCHS_OWN = frozenset({"_is_initial", "_get_lr_called_within_step", "verbose"})
+
+#: What is saved for the scheduler that is asked, not for each of its members.
+_OF_THE_WHOLE = frozenset({"lr", "momentum", "optimizer_steps"})
+
+_ORDER = (
+    "lr_scheduler.step() was called before optimizer.step(): the first rate of the schedule is "
+    "never used. Call optimizer.step() first, and lr_scheduler.step() after it."
+)
+#: What deprecated arguments warn of.
+EPOCH_WARNING = (
+    "The epoch parameter of lr_scheduler.step() is deprecated: step() without it goes to the next "
+    "step. With it, the closed form is set, whatever the rate was before."
+)
+
+
+class LRScheduler:
+    r"""Base class of all learning-rate schedulers.
+
+    A schedule is a function of the step :math:`t`. With the base rate :math:`\gamma_0` of a group
+    (its ``"initial_lr"``) and the schedule's `multiplier` :math:`f`:
+
+    .. math::
+
+        \gamma_t = \gamma_0 f(t)
+
+    A subclass gives its `multiplier`, a formula on whatever `xp` and the steps are, and everything
+    else comes from here. (One written for torch, with a ``get_lr`` and perhaps a
+    ``_get_closed_form_lr``, works as it does there.)
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose rates are scheduled: one of arrayopt or of torch.
+    last_epoch : int, default -1
+        The schedule begins at step ``last_epoch + 1``, with the rates that it has there.
+
+    Attributes
+    ----------
+    last_epoch : int
+        The present step.
+    base_lrs : list of float
+        The base rate of each group.
+
+    Raises
+    ------
+    TypeError
+        If `optimizer` is none.
+    KeyError
+        If `last_epoch` is given, and a group has no ``"initial_lr"``.
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    Where a rate is not what this schedule has made it, since another scheduler or the user has
+    changed it, a step of a schedule that is `chainable` changes the present rate in the proportion
+    in which its own would change, :math:`\gamma \leftarrow \gamma f(t) / f(t-1)`. This is how two
+    schedulers on one optimizer work together. (Where a schedule has a smallest rate, the proportion
+    is that of what is above it.)
+
+    A group that is added later takes part from the next step on; the rate that it was added with is
+    its base rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> class InverseSqrtLR(LRScheduler):
+    ...     def multiplier(self, xp, t):
+    ...         return xp.power(t + 1, -0.5)
+    >>> opt = optim.SGD([np.zeros(2)], lr=0.1)
+    >>> scheduler = InverseSqrtLR(opt)
+    >>> scheduler.lr_at(np.array([0, 3, 99]))
+    array([[0.1 , 0.05, 0.01]])
+    """
+
+    #: Whether a rate that somebody has changed is changed further, instead of being replaced.
+    chainable: bool = True
+
+    #: Whether the momentum is scheduled as well.
+    cycle_momentum: bool = False
+
+    #: The members of a composed scheduler.
+    _schedulers: Any = ()
+
+    #: A step, and the multipliers before and at it.
+    _memo: Any = (-1, 1.0, 1.0)
+
+    #: Whether the rates come from a ``get_lr`` that is written for torch, which reads these.
+    _torchs_get_lr: ClassVar[bool] = False
+    _get_lr_called_within_step: bool = False
+    _is_initial: bool = False
+
+    def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
+        self.optimizer = rates.check_optimizer(optimizer)
+        check_last_epoch(last_epoch, optimizer)
+        if last_epoch == -1:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+        self.base_lrs = [self._base(*pair) for pair in enumerate(optimizer.param_groups)]
+        self.last_epoch = last_epoch
+        self._step_count = 0
+        self._closed = list(self.base_lrs)
+        self._last_lr: list[float] = []
+        self._taken_before = rates.taken(optimizer)
+        if last_epoch == -1:
+            self._advance()
+        else:
+            self._jump(last_epoch + 1)
+        self._step_count = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "get_lr" in vars(cls):
+            cls._torchs_get_lr = True
+
+    # The schedule
+
+    def multiplier(self, xp: Any, t: Steps) -> Any:
+        """What the base rates are multiplied by at step `t`, as a pure function.
+
+        Parameters
+        ----------
+        xp : namespace
+            Has ``cos``, ``floor``, ``minimum``, ``power`` and ``where``.
+        t : int or array
+            The step, or steps.
+
+        Returns
+        -------
+        float or array
+            Like `t`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no multiplier: no closed form")
+
+    def lr_at(self, t: Any) -> Any:
+        r"""The rates at step `t`, as a pure function: nothing is stepped or changed.
+
+        Parameters
+        ----------
+        t : int, or array of any shape
+            The step, or steps, not negative.
+
+        Returns
+        -------
+        list of float, or ndarray of shape (groups, \*t.shape)
+            A list, one rate for each group, if `t` is a number; the same bits in an array of
+            float64 if it is an array.
+
+        Raises
+        ------
+        ValueError
+            If a step is negative, or beyond the end of a schedule that has one.
+        """
+        return self._evaluate(self._rates, t)
+
+    def momentum_at(self, t: Any) -> Any:
+        """The momenta (or first betas) at step `t`, like `lr_at`.
+
+        Returns
+        -------
+        list of float, ndarray or None
+            None if the schedule leaves momenta alone. NaN at steps at which a composed schedule
+            does.
+        """
+        return self._evaluate(self._momenta, t) if self._cycles() else None
+
+    def _evaluate(self, function: Callable[[Any, Steps], list[Any]], t: Any) -> Any:
+        if isinstance(t, int | float):
+            check_number("t", t, 0)
+            return function(NUMBERS, t)
+        steps = np.asarray(t)
+        if steps.ndim == 0:
+            return self._evaluate(function, python_number(t))
+        if steps.size and not steps.min() >= 0:
+            raise ValueError(f"t: expected steps that are not negative, but got {steps.min()}")
+        values = function(ARRAYS, steps)
+        return np.stack([np.broadcast_to(np.asarray(v, dtype=float), steps.shape) for v in values])
+
+    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+        """The closed form, for each group."""
+        multiplier, floor, bases = self.multiplier(xp, t), self._floor(), self.base_lrs
+        if len(bases) != len(self.optimizer.param_groups):
+            bases = self._bases()
+        if floor is None:
+            return [base * multiplier for base in bases]
+        if isinstance(floor, list):
+            return [low + (base - low) * multiplier for low, base in zip(floor, bases)]
+        return [floor + (base - floor) * multiplier for base in bases]
+
+    def _momenta(self, xp: Any, t: Steps) -> list[Any]:
+        """The momenta, for each group; NaN where they are left alone."""
+        return [np.nan] * len(self.optimizer.param_groups)
+
+    def _floor(self) -> float | list[float] | None:
+        """The rate where the multiplier is zero, of all groups or each; None if that is zero."""
+        return None
+
+    def _is_multiplier(self) -> bool:
+        """Whether the rates are the base rates times `multiplier`, and nothing else."""
+        return self.chainable and not self._torchs_get_lr and not self._floor()
+
+    def _chains(self) -> bool:
+        """Whether the scheduler, and every member, changes rates instead of replacing them."""
+        return self.chainable
+
+    def _cycles(self) -> bool:
+        """Whether momenta are scheduled, here or by a member."""
+        return self.cycle_momentum or any(member._cycles() for member in self._schedulers)
+
+    def _span(self) -> float:
+        """How many steps show the shape of the schedule."""
+        return 100
+
+    def _bases(self) -> list[float]:
+        """The base rate of every group, of those that have just been added, too."""
+        known, groups = len(self.base_lrs), self.optimizer.param_groups
+        if len(groups) == known:
+            return self.base_lrs
+        return [*self.base_lrs, *(self._base(*pair) for pair in enumerate(groups[known:], known))]
+
+    def _base(self, number: int, group: Group) -> float:
+        """The base rate of a group that has not been seen before."""
+        return rates.read(group, "initial_lr" if "initial_lr" in group else "lr")
+
+    def _all(self, name: str) -> list[Any]:
+        """The list of that name, with an entry for every group; those added share one value."""
+        values: list[Any] = getattr(self, name)
+        missing = len(self.optimizer.param_groups) - len(values)
+        if missing <= 0:
+            return values
+        if name not in self._shared:
+            raise RuntimeError(
+                f"{type(self).__name__}: {name} has {len(values)} entries, but the optimizer now "
+                f"has {len(self.optimizer.param_groups)} parameter groups; append to "
+                f"scheduler.{name}"
+            )
+        return values + [self._shared[name]] * missing
+
+    def _per_group(self, name: str, value: Any, entries: list[Any]) -> None:
+        """Keep `entries` under a name, and the one value that they were made of, if it was one."""
+        if "_shared" not in vars(self):
+            self._shared: dict[str, Any] = {}
+        setattr(self, name, entries)
+        if not isinstance(value, list | tuple):
+            self._shared[name] = entries[0] if entries else value
+
+    # Going on
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go to the next step, and set the rates. Call it after ``optimizer.step()``.
+
+        Parameters
+        ----------
+        epoch : int, optional
+            Deprecated: the step to go to.
+
+        Warns
+        -----
+        UserWarning
+            At the first step, if the optimizer has taken none since the scheduler was made; and
+            if `epoch` is given.
+        """
+        if self._step_count == 1:
+            self._warn_if_too_early()
+        if epoch is None:
+            self._advance()
+        else:
+            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
+            self._jump(epoch)
+        self._step_count += 1
+
+    def get_last_lr(self) -> list[Any]:
+        """The rates that this scheduler has set last, one for each group.
+
+        Returns
+        -------
+        list
+            Of the types of the groups' rates; arrays are copies.
+        """
+        return [rates.like(r, g["lr"]) for r, g in zip(self._last_lr, self.optimizer.param_groups)]
+
+    def get_lr(self) -> list[float]:
+        """The rates of the schedule at the present step.
+
+        Warns
+        -----
+        UserWarning
+            Since `get_last_lr` is what one wants to know, and `lr_at` what one wants to compute.
+        """
+        warnings.warn(
+            "To get the last learning rate computed by the scheduler, please use `get_last_lr()`.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return list(self._rates(NUMBERS, self.last_epoch))
+
+    def _warn_if_too_early(self) -> None:
+        taken = rates.taken(self.optimizer)
+        if taken is not None and taken == self._taken_before:
+            warnings.warn(_ORDER, UserWarning, stacklevel=3)
+
+    def _ready(self, metrics: Any) -> None:
+        """Raise, before anything changes, if the next step cannot be taken."""
+
+    def _advance(self, metrics: Any = None) -> None:
+        """Go to the next step."""
+        if self._torchs_get_lr:
+            self._ask_get_lr(self.last_epoch + 1)
+            return
+        step, groups = self.last_epoch + 1, self.optimizer.param_groups
+        new = closed = self._rates(NUMBERS, step)
+        known = len(self.base_lrs)
+        if known < len(groups):
+            self._join()
+        if self.chainable:
+            present = rates.read_all(groups)
+            if present != self._closed:
+                new = [
+                    right if rate == own else self._relative(step, number, rate, number >= known)
+                    for number, (rate, own, right) in enumerate(zip(present, self._closed, closed))
+                ]
+        self._set(step, new, closed)
+
+    def _follow(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+        """Go to a step without acting; the multiplier of then, and what `rate` becomes."""
+        multiplier = self.multiplier(NUMBERS, step)
+        self.last_epoch, self._closed = step, [base * multiplier for base in self.base_lrs]
+        self._last_lr = [before * multiplier for before in rate]
+        return multiplier, self._last_lr
+
+    def _jump(self, step: Any) -> None:
+        """Go to any step, with the rates of the closed form."""
+        if self._torchs_get_lr:
+            self._ask_get_lr(step, jump=True)
+            return
+        closed = self._rates(NUMBERS, step)
+        self._join()
+        self._set(step, closed, closed)
+
+    def _set(self, step: Any, new: list[float], closed: list[float]) -> None:
+        """Be at a step, with new rates and those of the closed form."""
+        groups, rounded = self.optimizer.param_groups, False
+        if self.cycle_momentum:
+            for group, momentum in zip(groups, self._momenta(NUMBERS, step)):
+                rates.write_momentum(group, momentum)
+        self.last_epoch, self._closed, self._last_lr = step, closed, new
+        for group, rate in zip(groups, new):
+            if type(group["lr"]) is float:
+                group["lr"] = rate
+            elif rates.write(group, rate) != rate:
+                rounded = True
+        if rounded:
+            self._last_lr = rates.read_all(groups)
+            self._closed = self._last_lr
+            if new is not closed:
+                self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
+
+    def _ask_get_lr(self, step: int, jump: bool = False) -> None:
+        """Set what the ``get_lr`` of a subclass that is written for torch returns."""
+        before, self.last_epoch = self.last_epoch, step
+        self._get_lr_called_within_step, self._is_initial = True, self._step_count == 0
+        closed_form = getattr(self, "_get_closed_form_lr", None) if jump else None
+        try:
+            new = (closed_form or self.get_lr)()
+        except BaseException:
+            self.last_epoch = before
+            raise
+        finally:
+            del self._get_lr_called_within_step, self._is_initial
+        self._join()
+        numbers = [float(python_number(rate)) for rate in new]
+        self._set(step, numbers, numbers)
+
+    def _next(self, step: int, number: int, rate: float) -> float:
+        """The rate of a group at `step`, from `rate`, that at the step before: a pure function."""
+        after = self._rates(NUMBERS, step)[number]
+        before = self._rates(NUMBERS, step - 1)[number] if step else self._bases()[number]
+        if rate == before or not self._chains():
+            return float(after)
+        return self._relative(step, number, rate)
+
+    def _relative(self, step: int, number: int, rate: float, first: bool = False) -> float:
+        """The rate of a group at `step`, from one that is not this schedule's own.
+
+        `first` if the schedule has not yet acted on it.
+        """
+        before, after = self._around(step)
+        if first:
+            before = 1.0
+        if after == before:
+            return rate
+        floor = self._floor() or 0.0
+        if isinstance(floor, list):
+            floor = floor[number]
+        base, ratio = self._bases()[number], after / before if before else 0.0
+        if before == 0:
+            return rate + (base - floor) * after
+        if ratio > 1 and (rate - floor) * (base - floor) < 0:  # away from the floor: not below 0
+            return rate * (floor + (base - floor) * after) / (floor + (base - floor) * before)
+        return floor + (rate - floor) * ratio
+
+    def _around(self, step: int) -> tuple[float, float]:
+        """The multipliers at the step before and at `step`, which are remembered."""
+        known, before, after = self._memo
+        if known != step:
+            before = after if known == step - 1 else self.multiplier(NUMBERS, max(step - 1, 0))
+            before = before if step else 1.0
+            after = self.multiplier(NUMBERS, step)
+            self._memo = (step, before, after)
+        return before, after
+
+    def _join(self) -> None:
+        """Take up the groups that have been added."""
+        known = len(self.base_lrs)
+        for number, group in enumerate(self.optimizer.param_groups[known:], known):
+            self._take_up(group, number)
+
+    def _take_up(self, group: Group, number: int) -> None:
+        group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+        self.base_lrs = [*self.base_lrs, self._base(number, group)]
+        self._closed = [*self._closed, self.base_lrs[-1]]
+
+    # Saving and loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on from here: the position, the arguments, and the rates.
+
+        Returns
+        -------
+        dict
+            Torch's entries under torch's names, as numbers and lists of numbers; ``"lr"`` (and
+            ``"momentum"``), the present ones of the optimizer; and ``"optimizer_steps"``, the
+            steps it has taken since the scheduler was made. Nothing in it is shared. Functions are
+            not saved; of other callable objects, the attributes are.
+        """
+        state = self._state()
+        state["lr"] = rates.read_all(self.optimizer.param_groups)
+        if self._cycles():
+            state["momentum"] = [rates.read_momentum(g) for g in self.optimizer.param_groups]
+        taken = rates.taken(self.optimizer)
+        state["optimizer_steps"] = (
+            1 if taken is None or self._taken_before is None else taken - self._taken_before
+        )
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from where `state_dict` was taken, with the optimizer's rates of then.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            What `state_dict` returned, here or in torch. It is copied.
+
+        Raises
+        ------
+        TypeError
+            If it is no mapping.
+        KeyError
+            If an entry is missing: it is of another class of schedulers.
+        ValueError
+            If it has more groups than the optimizer, or another number of members.
+        """
+        self._check_state(state_dict)
+        self._restore(state_dict)
+        groups = self.optimizer.param_groups
+        for group, rate in zip(groups, state_dict.get("lr", state_dict["_last_lr"])):
+            rates.write(group, python_number(rate))
+        for group, momentum in zip(groups, state_dict.get("momentum", ())):
+            rates.write_momentum(group, momentum)
+        taken = rates.taken(self.optimizer)
+        if taken is not None:
+            self._taken_before = taken - state_dict.get("optimizer_steps", 1)
+
+    def _state(self) -> dict[str, Any]:
+        """The state without what concerns the optimizer."""
+        state = {key: _copied(value) for key, value in vars(self).items() if key not in _DERIVED}
+        if self._schedulers:
+            state["_schedulers"] = [member._state() for member in self._schedulers]
+        return state
+
+    def _optional(self) -> frozenset[str]:
+        """Entries of the state that torch's has not."""
+        return frozenset()
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise if `state` cannot be loaded."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state_dict must be a dict, but got {type(state).__name__}")
+        missing = sorted(self._state().keys() - state.keys() - self._optional())
+        if missing:
+            raise KeyError(
+                f"the state_dict of a {type(self).__name__} has {missing}, which this one lacks; "
+                f"it has {sorted(state)}"
+            )
+        groups = len(self.optimizer.param_groups)
+        saved = max(len(state.get(key, ())) for key in ("base_lrs", "_last_lr", "lr"))
+        if saved > groups:
+            raise ValueError(
+                f"the state_dict is of an optimizer with {saved} parameter groups, but this one "
+                f"has {groups}"
+            )
+        members = state.get("_schedulers", ())
+        if len(members) != len(self._schedulers):
+            raise ValueError(
+                f"the state_dict is of a {type(self).__name__} with {len(members)} schedulers, but "
+                f"this one has {len(self._schedulers)}"
+            )
+        for member, its in zip(self._schedulers, members):
+            member._check_state(its)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Load a state that has been checked."""
+        self._restore_members(state)
+        vars(self).pop("_memo", None)
+        for key, value in state.items():
+            if key not in _TORCHS_OWN and key not in _OF_THE_WHOLE and key != "_schedulers":
+                setattr(self, key, _copied(value))
+        for name in ("base_lrs", "_last_lr"):
+            if name in vars(self):
+                setattr(self, name, [python_number(rate) for rate in getattr(self, name)])
+        self._find_closed()
+
+    def _restore_members(self, state: Mapping[str, Any]) -> None:
+        for member, its in zip(self._schedulers, state.get("_schedulers", ())):
+            member._restore(its)
+
+    def _find_closed(self) -> None:
+        """Remember the rates of the closed form at the present step."""
+        if "base_lrs" in vars(self) and not self._torchs_get_lr:
+            groups = self.optimizer.param_groups[: len(self.base_lrs)]
+            closed = self._rates(NUMBERS, self.last_epoch)
+            self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        taken = rates.taken(self.optimizer)
+        if taken is not None and state["_taken_before"] is not None:
+            state["_taken_before"] -= taken  # hooks, and with them counts, are not pickled
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        taken = rates.taken(self.optimizer)
+        if taken is not None and self._taken_before is not None:
+            self._taken_before += taken
+
+    # Looking at it
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{rate:.6g}" for rate in self._last_lr)
+        return f"<{type(self).__name__} at step {self.last_epoch}, lr: {last}>"
+
+    def _repr_html_(self) -> str:
+        return f"<figure>{self._curve()}<figcaption>{html.escape(repr(self))}</figcaption></figure>"
+
+    def _curve(self) -> str:
+        """The rates as a little picture; empty where there is no closed form."""
+        stop = max(2, int(self._span()), self.last_epoch + 1)
+        steps = np.unique(np.linspace(0, stop - 1, 201).astype(int))
+        try:
+            return svg(steps, self.lr_at(steps), self.last_epoch)
+        except (NotImplementedError, ValueError):
+            return ""
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a container; anything else as it is."""
+    return copy.deepcopy(value) if isinstance(value, list | dict | set) else value

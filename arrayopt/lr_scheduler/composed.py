@@ -1,0 +1,407 @@
+"""Schedulers that are made of schedulers, to any depth: one after another, or one on another."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from arrayopt.lr_scheduler import rates
+from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
+from arrayopt.lr_scheduler.base import LRScheduler
+from arrayopt.lr_scheduler.checks import check_integer, check_milestones
+from arrayopt.lr_scheduler.plateau import ReduceLROnPlateau
+
+__all__ = ["ChainedScheduler", "SequentialLR"]
+
+
+class _Composed(LRScheduler):
+    """What has members."""
+
+    _schedulers: list[LRScheduler]
+
+    def _begin(self, optimizer: Any, schedulers: Sequence[Any]) -> None:
+        """Check the members, and keep them."""
+        members = list(schedulers)
+        if not members:
+            raise ValueError(f"{type(self).__name__}: expected at least one scheduler, got none")
+        self.optimizer = getattr(members[0], "optimizer", None) if optimizer is None else optimizer
+        self._check_members(self.optimizer, members)
+        self._schedulers = members
+        self._step_count = 0
+        self._taken_before = rates.taken(self.optimizer)
+
+    @classmethod
+    def _check_members(cls, optimizer: Any, members: Sequence[Any]) -> None:
+        """Raise if these cannot be members of a scheduler of this optimizer."""
+        for number, member in enumerate(members):
+            if not isinstance(member, LRScheduler):
+                raise TypeError(
+                    f"{cls.__name__}: expected a scheduler of arrayopt at index {number}, but got "
+                    f"{type(member).__module__}.{type(member).__name__}"
+                )
+            if member.optimizer is not optimizer:
+                raise ValueError(
+                    f"{cls.__name__}: expected schedulers of one optimizer, but the "
+                    f"{type(member).__name__} at index {number} belongs to another "
+                    f"{type(member.optimizer).__name__}"
+                )
+        rates.check_optimizer(optimizer)
+
+    def step(self, metrics: Any = None) -> None:
+        """Go to the next step, and set the rates. Call it after ``optimizer.step()``.
+
+        Parameters
+        ----------
+        metrics : float or 0-d array, optional
+            For a `ReduceLROnPlateau` among the members, which needs it when its turn is.
+
+        Raises
+        ------
+        TypeError
+            If a member needs a metric, and there is none.
+        ValueError
+            If the schedule of a member has come to its end.
+
+        Warns
+        -----
+        UserWarning
+            At the first step, if the optimizer has taken none since the scheduler was made.
+        """
+        if self._step_count == 1:
+            self._warn_if_too_early()
+        self._advance(metrics)
+        self._step_count += 1
+
+    def _bases(self) -> list[float]:
+        return self._schedulers[0]._bases()
+
+    def _chains(self) -> bool:
+        return all(member._chains() for member in self._schedulers)
+
+    def _is_multiplier(self) -> bool:
+        bases = self._bases()
+        return all(m._is_multiplier() and m._bases() == bases for m in self._schedulers)
+
+    def _note(self) -> None:
+        """Take down the rates that have been set."""
+        self._last_lr = rates.read_all(self.optimizer.param_groups)
+
+    def _optional(self) -> frozenset[str]:
+        return super()._optional() | {"_step_count", "last_epoch"}
+
+
+class SequentialLR(_Composed):
+    r"""Schedulers that take turns, each from its milestone on.
+
+    With milestones :math:`m_1 \le m_2 \le \dots` and the schedules :math:`\gamma^{(i)}` of the
+    members:
+
+    .. math::
+
+        \gamma_t = \gamma^{(i)}_{t - m_i} \quad \text{for} \quad m_i \le t < m_{i+1},
+        \qquad m_0 = 0
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose rates are scheduled.
+    schedulers : list of LRScheduler
+        The members, of this optimizer; composed ones and `ReduceLROnPlateau` among them.
+    milestones : list of int
+        The steps at which the second member, the third, … take over: one fewer than members, not
+        negative and increasing. At its milestone a member is at its own step 0.
+    last_epoch : int, default -1
+        The schedule begins at step ``last_epoch + 1``.
+
+    Raises
+    ------
+    TypeError
+        If a member is no scheduler.
+    ValueError
+        If there is no member, one belongs to another optimizer, or the milestones do not fit.
+
+    Notes
+    -----
+    When it is made, the rates become those of its first step, whatever the members did when they
+    were made.
+
+    References
+    ----------
+    Goyal et al. (2017), "Accurate, large minibatch SGD", section 2.2: a warm-up, and then steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> opt = optim.SGD([np.zeros(2)], lr=1.0)
+    >>> from arrayopt.lr_scheduler import ExponentialLR, LinearLR
+    >>> warmup = LinearLR(opt, start_factor=0.5, total_iters=2)
+    >>> scheduler = SequentialLR(opt, [warmup, ExponentialLR(opt, gamma=0.5)], milestones=[2])
+    >>> scheduler.lr_at([0, 1, 2, 3, 4])
+    array([[0.5 , 0.75, 1.  , 0.5 , 0.25]])
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
+    ) -> None:
+        check_integer("last_epoch", last_epoch, -1)
+        self._begin(rates.check_optimizer(optimizer), schedulers)
+        self._milestones = check_milestones(milestones)
+        if len(self._milestones) != len(self._schedulers) - 1:
+            raise ValueError(
+                f"milestones: expected {len(self._schedulers) - 1}, one fewer than schedulers, but "
+                f"got {len(self._milestones)}"
+            )
+        self._jump(last_epoch + 1)
+        self._step_count = 1
+
+    def _turn(self, step: int) -> tuple[LRScheduler, int]:
+        """The member whose turn it is, and the step at which its turn began."""
+        number = NUMBERS.up_to(self._milestones, step)
+        return self._schedulers[number], self._milestones[number - 1] if number else 0
+
+    def _piecewise(
+        self,
+        function: Callable[[LRScheduler, Any, Steps], list[Any]],
+        xp: Any,
+        t: Steps,
+        length: int,
+    ) -> list[Any]:
+        """`function` of each member at the steps of its turn, put together."""
+        if xp is NUMBERS:
+            member, begin = self._turn(t)
+            return function(member, xp, t - begin)
+        turns = ARRAYS.up_to(self._milestones, t)
+        table = np.empty((length, *t.shape))
+        for number in np.unique(turns):
+            here = turns == number
+            local = t[here] - (self._milestones[number - 1] if number else 0)
+            for row, values in zip(table, function(self._schedulers[number], xp, local)):
+                row[here] = values
+        return list(table)
+
+    def multiplier(self, xp: Any, t: Steps) -> Any:
+        return self._piecewise(lambda member, *at: [member.multiplier(*at)], xp, t, 1)[0]
+
+    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+        groups = len(self.optimizer.param_groups)
+        return self._piecewise(lambda member, *at: member._rates(*at), xp, t, groups)
+
+    def _momenta(self, xp: Any, t: Steps) -> list[Any]:
+        groups = len(self.optimizer.param_groups)
+        return self._piecewise(lambda member, *at: member._momenta(*at), xp, t, groups)
+
+    def _next(self, step: int, number: int, rate: float) -> float:
+        member, begin = self._turn(step)
+        if step == 0 or step != begin:
+            return member._next(step - begin, number, rate)
+        after = float(member._rates(NUMBERS, 0)[number])
+        before = float(self._rates(NUMBERS, step - 1)[number])
+        if rate == before or not member._chains():
+            return after
+        return rate * (after / before) if before else rate + after
+
+    def _advance(self, metrics: Any = None) -> None:
+        step = self.last_epoch + 1
+        member, begin = self._turn(step)
+        if step != begin:
+            member._advance(metrics)
+            self.last_epoch, self._last_lr = step, member._last_lr
+            return
+        groups = self.optimizer.param_groups[: len(self._last_lr)]
+        new = [self._next(step, *pair) for pair in enumerate(map(rates.read, groups))]
+        member._jump(0)
+        for group, rate in zip(groups, new):
+            rates.write(group, rate)
+        self.last_epoch = step
+        self._note()
+
+    def _follow(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+        member, begin = self._turn(step)
+        multiplier, self._last_lr = member._follow(step - begin, rate)
+        self.last_epoch = step
+        return multiplier, self._last_lr
+
+    def _jump(self, step: Any) -> None:
+        member, begin = self._turn(step)
+        member._jump(step - begin)
+        self.last_epoch = step
+        self._note()
+
+    def _ready(self, metrics: Any) -> None:
+        member, begin = self._turn(self.last_epoch + 1)
+        if self.last_epoch + 1 != begin:
+            member._ready(metrics)
+
+    def _span(self) -> float:
+        return max([0, *self._milestones]) + self._schedulers[-1]._span()
+
+
+class ChainedScheduler(_Composed):
+    r"""Schedulers that act together, each on what the one before has made of the rate.
+
+    Where the members multiply the base rate, by :math:`f_1, f_2, \dots`:
+
+    .. math::
+
+        \gamma_t = \gamma_0 \prod_i f_i(t)
+
+    Others (with an `eta_min`, or those that set the rate) act one after another at each step.
+
+    Parameters
+    ----------
+    schedulers : sequence of LRScheduler
+        The members, all at the same step; composed ones and `ReduceLROnPlateau` among them.
+    optimizer : Optimizer, optional
+        Whose rates are scheduled; by default that of the first member.
+
+    Raises
+    ------
+    TypeError
+        If a member is no scheduler.
+    ValueError
+        If there is no member, one belongs to another optimizer, or they are at different steps.
+
+    References
+    ----------
+    Goyal et al. (2017), "Accurate, large minibatch SGD", section 2.2: the warm-up multiplies
+    another schedule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> opt = optim.SGD([np.zeros(2)], lr=1.0)
+    >>> from arrayopt.lr_scheduler import ConstantLR, ExponentialLR
+    >>> constant = ConstantLR(opt, factor=0.5, total_iters=2)
+    >>> scheduler = ChainedScheduler([constant, ExponentialLR(opt, gamma=0.5)])
+    >>> scheduler.lr_at([0, 1, 2, 3])
+    array([[0.5  , 0.25 , 0.25 , 0.125]])
+    """
+
+    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Any = None) -> None:
+        self._begin(optimizer, schedulers)
+        steps = {m.last_epoch for m in schedulers if not isinstance(m, ReduceLROnPlateau)}
+        if len(steps) > 1:
+            raise ValueError(
+                f"ChainedScheduler: expected schedulers at the same step, but got {sorted(steps)}"
+            )
+        self.last_epoch = max(steps, default=0)
+        self._find_closed()
+        present = rates.read_all(self.optimizer.param_groups)
+        composed = any(member._schedulers for member in self._schedulers)
+        if self.last_epoch or composed or present == self._first():
+            self._jump(self.last_epoch)  # nobody but the members has acted on the rates
+        self._note()
+        self._step_count = 1
+
+    def _first(self) -> list[float]:
+        """What the members made of the base rates when they were made."""
+        first = []
+        for number, rate in enumerate(self._bases()):
+            for member in self._schedulers:
+                rate = member._next(0, number, rate)
+            first.append(rate)
+        return first
+
+    def multiplier(self, xp: Any, t: Steps) -> Any:
+        return reduce(operator.mul, (member.multiplier(xp, t) for member in self._schedulers))
+
+    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+        bases = self._bases()
+        if self._is_multiplier():
+            multiplier = self.multiplier(xp, t)
+            return [base * multiplier for base in bases]
+        runs = []
+        for number, rate in enumerate(bases):
+            run = []
+            for step in range(int(np.max(t, initial=0)) + 1):
+                rate = self._next(step, number, rate)
+                run.append(rate)
+            runs.append(xp.pick(run, xp.floor(t)))
+        return runs
+
+    def _momenta(self, xp: Any, t: Steps) -> list[Any]:
+        cycling = [member for member in self._schedulers if member._cycles()]
+        return cycling[-1]._momenta(xp, t)
+
+    def _next(self, step: int, number: int, rate: float) -> float:
+        if self._exact:
+            before = self._rates(NUMBERS, step - 1)[number] if step else self._bases()[number]
+            if rate == before:
+                return float(self._rates(NUMBERS, step)[number])
+        for member in self._schedulers:
+            rate = member._next(step, number, rate)
+        return rate
+
+    def _advance(self, metrics: Any = None) -> None:
+        step, groups = self.last_epoch + 1, self.optimizer.param_groups
+        present = rates.read_all(groups)
+        if self._exact and present == self._closed:
+            bases = self._bases()
+            product, _ = self._follow(step, bases)
+            closed = [base * product for base in bases]
+            self._set(step, closed, closed)
+            return
+        for member in self._schedulers:
+            member._ready(metrics)
+        for member in self._schedulers:
+            member._advance(metrics)
+        self.last_epoch = step
+        if self._exact:
+            known, closed = len(self._closed), self._rates(NUMBERS, step)
+            for number, group in enumerate(groups):
+                if number >= known or present[number] == self._closed[number]:
+                    rates.write(group, closed[number])
+            self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
+        self._note()
+
+    def _follow(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+        product = 1.0
+        for member in self._schedulers:
+            multiplier, rate = member._follow(step, rate)
+            product *= multiplier
+        self.last_epoch, self._last_lr = step, rate
+        return product, rate
+
+    def _jump(self, step: Any) -> None:
+        for member in self._schedulers:
+            member._jump(step)
+        for group, rate in zip(self.optimizer.param_groups, self._rates(NUMBERS, step)):
+            rates.write(group, rate)
+        self.last_epoch = step
+        self._find_closed()
+        self._note()
+
+    def _find_closed(self) -> None:
+        #: Whether the product is what the rates are, as long as nobody else changes them.
+        self._exact = self._is_multiplier() and not any(map(_needs_metrics, self._schedulers))
+        groups = self.optimizer.param_groups
+        closed = self._rates(NUMBERS, self.last_epoch) if self._exact else []
+        self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
+
+    def _ready(self, metrics: Any) -> None:
+        for member in self._schedulers:
+            member._ready(metrics)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._restore_members(state)
+        self.last_epoch = max(m.last_epoch for m in self._schedulers)
+        super()._restore(state)
+
+    def _span(self) -> float:
+        return max(member._span() for member in self._schedulers)
+
+
+def _needs_metrics(scheduler: LRScheduler) -> bool:
+    return isinstance(scheduler, ReduceLROnPlateau) or any(
+        map(_needs_metrics, scheduler._schedulers)
+    )

@@ -1,0 +1,193 @@
+"""Schedules that are functions of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from arrayopt.lr_scheduler import rates
+from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
+from arrayopt.lr_scheduler.base import LRScheduler
+from arrayopt.options import python_number
+
+__all__ = ["LambdaLR", "MultiplicativeLR", "attributes_of"]
+
+Lambda = Callable[[int], float]
+
+
+def attributes_of(function: Any) -> dict[str, Any] | None:
+    """What is saved of a callable: the attributes of an object, and nothing of a function."""
+    if isinstance(function, FunctionType | type) or not hasattr(function, "__dict__"):
+        return None
+    return dict(vars(function))
+
+
+class _Lambdas(LRScheduler):
+    """A function of the step for each group."""
+
+    lr_lambdas: list[Lambda]
+
+    def __init__(
+        self, optimizer: Any, lr_lambda: Lambda | Sequence[Lambda], last_epoch: int = -1
+    ) -> None:
+        groups = len(rates.check_optimizer(optimizer).param_groups)
+        given = list(lr_lambda) if isinstance(lr_lambda, list | tuple) else [lr_lambda] * groups
+        if len(given) != groups:
+            raise ValueError(
+                f"lr_lambda: expected {groups} functions, one for each of optimizer.param_groups, "
+                f"but got {len(given)}"
+            )
+        for function in given:
+            if not callable(function):
+                raise TypeError(
+                    f"lr_lambda: expected a function, but got {type(function).__name__}"
+                )
+        self._per_group("lr_lambdas", lr_lambda, given)
+        super().__init__(optimizer, last_epoch)
+
+    def _is_multiplier(self) -> bool:
+        return False  # each group has its own
+
+    def _state(self) -> dict[str, Any]:
+        state = {key: value for key, value in super()._state().items() if key != "lr_lambdas"}
+        return state | {"lr_lambdas": [attributes_of(function) for function in self.lr_lambdas]}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        for function, attributes in zip(self.lr_lambdas, state["lr_lambdas"]):
+            if attributes is not None:
+                vars(function).update(attributes)
+        super()._restore({key: value for key, value in state.items() if key != "lr_lambdas"})
+
+
+class LambdaLR(_Lambdas):
+    r"""The base rate times a function of one's own.
+
+    .. math::
+
+        \gamma_t = \gamma_0 \lambda(t)
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose rates are scheduled.
+    lr_lambda : callable or list of callable
+        :math:`\lambda`, which takes the step, an int, and returns a number; or one for each group.
+    last_epoch : int, default -1
+        The schedule begins at step ``last_epoch + 1``.
+
+    Raises
+    ------
+    TypeError
+        If something is not callable, or `optimizer` is none.
+    ValueError
+        If there are not as many functions as groups.
+
+    Notes
+    -----
+    It sets the rate, whatever another scheduler has made of it. `state_dict` holds the attributes
+    of callable objects, and nothing of functions.
+
+    References
+    ----------
+    Vaswani et al. (2017), "Attention is all you need", equation 3, is the schedule of the example.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> opt = optim.SGD([np.zeros(2)], lr=1.0)
+    >>> scheduler = LambdaLR(opt, lambda step: min((step + 1) / 4, (4 / (step + 1)) ** 0.5))
+    >>> scheduler.lr_at([0, 1, 3, 15])
+    array([[0.25, 0.5 , 1.  , 0.5 ]])
+    """
+
+    chainable = False
+
+    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+        return [
+            base * (python_number(function(t)) if xp is NUMBERS else xp.each(function)(t))
+            for base, function in zip(self._bases(), self._all("lr_lambdas"))
+        ]
+
+
+class MultiplicativeLR(_Lambdas):
+    r"""A rate that is multiplied by a function of one's own at each step.
+
+    .. math::
+
+        \gamma_t = \gamma_{t-1} \lambda(t) = \gamma_0 \prod_{s=1}^{t} \lambda(s)
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose rates are scheduled.
+    lr_lambda : callable or list of callable
+        :math:`\lambda`, which takes the step, an int, and returns a number; or one for each group.
+    last_epoch : int, default -1
+        The schedule begins at step ``last_epoch + 1``.
+
+    Raises
+    ------
+    TypeError
+        If something is not callable, or `optimizer` is none.
+    ValueError
+        If there are not as many functions as groups.
+
+    Notes
+    -----
+    A step calls :math:`\lambda` once; `lr_at` calls it for each step up to the last. `state_dict`
+    holds the attributes of callable objects, and nothing of functions.
+
+    References
+    ----------
+    Robbins and Monro (1951), "A stochastic approximation method", on rates that have to decrease.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> opt = optim.SGD([np.zeros(2)], lr=1.0)
+    >>> MultiplicativeLR(opt, lambda step: 0.5).lr_at([0, 1, 2, 3])
+    array([[1.   , 0.5  , 0.25 , 0.125]])
+    """
+
+    #: A step, the base rates, and the rates of that step: the next ones follow from them.
+    _memo: Any = (-1, [], [])
+
+    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+        bases, functions = self.base_lrs, self.lr_lambdas
+        if not len(bases) == len(functions) == len(self.optimizer.param_groups):
+            bases, functions = self._bases(), self._all("lr_lambdas")
+        if xp is not NUMBERS:
+            last, index = int(t.max(initial=0)), xp.floor(t)
+            runs = (_run(base, function, last) for base, function in zip(bases, functions))
+            return [np.array(run)[index] for run in runs]
+        step, known, before = self._memo
+        if t == step + 1 and known is bases:
+            new = [
+                rate * (value if type(value := function(t)) is float else python_number(value))
+                for rate, function in zip(before, functions)
+            ]
+        elif t == step and known is bases:
+            return before  # type: ignore[no-any-return]
+        else:
+            new = [_run(base, function, int(t))[-1] for base, function in zip(bases, functions)]
+        self._memo = (t, bases, new)
+        return new
+
+    def _relative(self, step: int, number: int, rate: float, first: bool = False) -> float:
+        function = self._all("lr_lambdas")[number]
+        if first or step == 0:
+            return _run(rate, function, step)[-1]
+        return rate * float(python_number(function(step)))
+
+
+def _run(rate: float, function: Lambda, last: int) -> list[float]:
+    """What becomes of a rate from step 0 to the last."""
+    run = [rate]
+    for step in range(1, last + 1):
+        run.append(run[-1] * float(python_number(function(step))))
+    return run

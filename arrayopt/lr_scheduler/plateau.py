@@ -1,0 +1,219 @@
+"""A rate that is reduced when a metric no longer improves."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, SupportsFloat
+
+from arrayopt.lr_scheduler import rates
+from arrayopt.lr_scheduler.arithmetic import Steps
+from arrayopt.lr_scheduler.base import EPOCH_WARNING, LRScheduler
+from arrayopt.lr_scheduler.checks import check_choice, check_integer, check_number, per_group
+
+__all__ = ["ReduceLROnPlateau"]
+
+
+class ReduceLROnPlateau(LRScheduler):
+    r"""A rate that is multiplied by `factor` when a metric has not improved for `patience` epochs.
+
+    With the best metric :math:`b` so far, a metric :math:`m` is better in the mode "min" if
+
+    .. math::
+
+        m < b - \texttt{threshold} \, |b| \ \text{("rel")}, \qquad
+        m < b - \texttt{threshold} \ \text{("abs")}
+
+    and in the mode "max" if it is larger than the sum. A NaN is never better.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Whose rates are reduced.
+    mode : {"min", "max"}, default "min"
+        Whether a small or a large metric is good.
+    factor : float, default 0.1
+        In (0, 1).
+    patience : int, default 10
+        How many epochs in a row may be no better; the next one reduces the rate.
+    threshold : float, default 1e-4
+        What is an improvement, not negative.
+    threshold_mode : {"rel", "abs"}, default "rel"
+        How `threshold` is measured.
+    cooldown : int, default 0
+        How many epochs after a reduction are not counted.
+    min_lr : float or list of float, default 0
+        What the rate is not reduced below, for all groups or each.
+    eps : float, default 1e-8
+        A reduction that is not larger is not made.
+
+    Attributes
+    ----------
+    best : float
+        The best metric.
+    num_bad_epochs, cooldown_counter : int
+        Epochs in a row that were no better, and epochs that are not counted yet to come.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or a list has not one entry for each group.
+    TypeError
+        If `optimizer` is none.
+
+    Notes
+    -----
+    `lr_at` shows the rates that it would leave as they are: reductions depend on the metrics, not
+    on the step. Whatever else is scheduled goes on from the reduced rate.
+
+    References
+    ----------
+    Bengio (2012), "Practical recommendations for gradient-based training of deep architectures",
+    section 3.1.1, on rates that are reduced when a validation error stops to improve.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> opt = optim.SGD([np.zeros(2)], lr=1.0)
+    >>> scheduler = ReduceLROnPlateau(opt, patience=1)
+    >>> for loss in (0.5, 0.4, 0.4, 0.4):
+    ...     scheduler.step(loss)
+    >>> scheduler.get_last_lr()
+    [0.1]
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        mode: Literal["min", "max"] = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: Literal["rel", "abs"] = "rel",
+        cooldown: int = 0,
+        min_lr: list[float] | float = 0,
+        eps: float = 1e-8,
+    ) -> None:
+        self.optimizer = rates.check_optimizer(optimizer)
+        self.factor = check_number("factor", factor, 0, 1, ends="()")
+        entries = [check_number("min_lr", v, 0) for v in per_group("min_lr", min_lr, optimizer)]
+        self._per_group("min_lrs", min_lr, entries)
+        self.default_min_lr = None if isinstance(min_lr, list | tuple) else entries[0]
+        self.patience = check_integer("patience", patience, 0)
+        self.cooldown = check_integer("cooldown", cooldown, 0)
+        self.eps = check_number("eps", eps, 0)
+        self.mode = check_choice("mode", mode, ("min", "max"))
+        self.threshold = check_number("threshold", threshold, 0)
+        self.threshold_mode = check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.mode_worse = math.inf if mode == "min" else -math.inf
+        self.base_lrs = [self._base(*pair) for pair in enumerate(optimizer.param_groups)]
+        self.last_epoch = 0
+        self._closed = list(self.base_lrs)
+        self._last_lr = [rates.read(group) for group in optimizer.param_groups]
+        self._taken_before = rates.taken(optimizer)
+        self._reset()
+
+    min_lrs: list[float]
+
+    def _reset(self) -> None:
+        """Forget all metrics."""
+        self.best = self._bar = self.mode_worse
+        self.cooldown_counter = 0
+        self.num_bad_epochs = 0
+
+    @property
+    def in_cooldown(self) -> bool:
+        """Whether epochs are not counted at present."""
+        return self.cooldown_counter > 0
+
+    def multiplier(self, xp: Any, t: Steps) -> Any:
+        return 1.0 + 0.0 * t
+
+    def step(  # type: ignore[override]
+        self, metrics: SupportsFloat, epoch: int | None = None
+    ) -> None:
+        """Take note of a metric, and reduce the rates if it is time to.
+
+        Parameters
+        ----------
+        metrics : float or 0-d array
+            What should improve, such as a validation loss.
+        epoch : int, optional
+            Deprecated: the number of the epoch.
+
+        Raises
+        ------
+        RuntimeError
+            If groups have been added, and `min_lr` was a list.
+
+        Warns
+        -----
+        UserWarning
+            If `epoch` is given.
+        """
+        if epoch is not None:
+            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
+            check_integer("epoch", epoch, 0)
+        current = metrics
+        if type(current) is not float:
+            self._ready(metrics)
+            current = float(metrics)
+        better = current > self._bar if self.mode == "max" else current < self._bar
+        cooldown = self.cooldown_counter
+        bad = 0 if better or cooldown else self.num_bad_epochs + 1
+        if cooldown:
+            cooldown -= 1
+        if bad > self.patience:
+            self._reduce()
+            bad, cooldown = 0, self.cooldown
+        if better:
+            self.best, self._bar = current, self._bar_above(current)
+        self.num_bad_epochs = bad
+        self.cooldown_counter = cooldown
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._last_lr = last = []
+        for group in self.optimizer.param_groups:
+            rate = group["lr"]
+            last.append(rate if type(rate) is float else rates.read(group))
+
+    def _ready(self, metrics: Any) -> None:
+        if metrics is None:
+            raise TypeError(
+                "ReduceLROnPlateau: expected a metric, but got None; pass step(metrics) to the "
+                "scheduler that it is a member of"
+            )
+        self._all("min_lrs")
+
+    def _advance(self, metrics: Any = None) -> None:
+        self.step(metrics)
+
+    def _bar_above(self, best: float) -> float:
+        """What a metric has to pass to be better than the best."""
+        margin = self.threshold if self.mode == "max" else -self.threshold
+        if self.threshold_mode == "abs" or math.isinf(best):
+            return best + margin
+        return best * (1.0 + (margin if best >= 0 else -margin))
+
+    def _reduce(self) -> None:
+        groups, lowest_rates = self.optimizer.param_groups, self.min_lrs
+        if not len(groups) == len(lowest_rates) == len(self.base_lrs):
+            lowest_rates = self._all("min_lrs")
+            self._join()
+        for group, lowest in zip(groups, lowest_rates):
+            rate = rates.read(group)
+            reduced = max(rate * self.factor, lowest)
+            if rate - reduced > self.eps:
+                rates.write(group, reduced)
+
+    def _jump(self, step: Any) -> None:
+        self._reset()
+        super()._jump(step)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
+        self._bar = self._bar_above(self.best)
+
+    def _optional(self) -> frozenset[str]:
+        return super()._optional() | {"base_lrs"}

@@ -1,0 +1,158 @@
+"""Pictures, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from arrayopt.lr_scheduler import LRScheduler
+from arrayopt.lr_scheduler.checks import check_integer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_schedule"]
+
+#: Okabe and Ito (2008), for all kinds of colour vision, without the yellow, faint on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+
+#: More steps than these are not drawn: a picture has no more points.
+POINTS = 2000
+
+
+def plot_schedule(
+    scheduler_or_list: LRScheduler | Sequence[LRScheduler],
+    steps: int,
+    *,
+    labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the rates of schedulers, and their momenta below, if they schedule any.
+
+    Nothing is stepped: the optimizer and the schedulers stay as they are. Groups whose rates and
+    momenta are the same share a curve. Curves differ in colour and in dashes.
+
+    Parameters
+    ----------
+    scheduler_or_list : LRScheduler, or sequence of them
+        What to draw.
+    steps : int
+        How many steps, from the first, > 0.
+    labels : sequence of str, optional
+        Names of the schedulers, by default those of their classes.
+    ax : matplotlib Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        That of the rates; that of the momenta is the last one of its figure.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    TypeError
+        If something is no scheduler.
+    ValueError
+        If `steps` is not positive, goes beyond the end of a schedule, or the number of labels is
+        wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt as optim
+    >>> from arrayopt.lr_scheduler import CosineWarmupLR
+    >>> opt = optim.SGD([np.zeros(2)], lr=0.1)
+    >>> axes = plot_schedule(CosineWarmupLR(opt, 100, 1000), 1000)
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('step', 'learning rate')
+    """
+    if isinstance(scheduler_or_list, LRScheduler):
+        scheduler_or_list = [scheduler_or_list]
+    schedulers = list(scheduler_or_list)
+    for number, scheduler in enumerate(schedulers):
+        if not isinstance(scheduler, LRScheduler):
+            raise TypeError(
+                f"expected a scheduler or a sequence of them, but got {type(scheduler).__name__} "
+                f"at index {number}"
+            )
+    names = [type(scheduler).__name__ for scheduler in schedulers] if labels is None else labels
+    if len(names) != len(schedulers):
+        raise ValueError(f"labels: expected {len(schedulers)}, but got {len(names)}")
+    count = check_integer("steps", steps, 1)
+    t = np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int))
+    curves = [curve for pair in zip(schedulers, names) for curve in _curves(*pair, t)]
+    if ax is None:
+        ax = _new_axes()
+    _draw(ax, t, curves)
+    return ax
+
+
+def _curves(scheduler: LRScheduler, name: str, t: Any) -> list[tuple[str, Any, Any]]:
+    """A label, rates and momenta (or None) for each kind of group."""
+    rates, momenta = scheduler.lr_at(t), scheduler.momentum_at(t)
+    both = rates if momenta is None else np.concatenate([rates, momenta], axis=1)
+    kinds: dict[bytes, list[int]] = {}
+    for number, row in enumerate(both):
+        kinds.setdefault(row.tobytes(), []).append(number)
+    curves = []
+    for groups in kinds.values():
+        plural = "s" if len(groups) > 1 else ""
+        which = f", group{plural} {', '.join(map(str, groups))}" if len(kinds) > 1 else ""
+        first = groups[0]
+        curves.append((name + which, rates[first], None if momenta is None else momenta[first]))
+    return curves
+
+
+def _new_axes() -> Axes:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plot_schedule needs matplotlib: pip install 'arrayopt[plot]'") from error
+    return Figure(figsize=(6.4, 3.6), layout="constrained").subplots()
+
+
+def _split(ax: Axes) -> Axes:
+    """Give the lower third of the place of `ax` to new axes below."""
+    spec = ax.get_subplotspec()
+    if spec is None:
+        raise ValueError("ax: expected the axes of a subplot, which momenta can be drawn below")
+    grid = spec.subgridspec(2, 1, height_ratios=(2, 1), hspace=0.08)
+    ax.set_subplotspec(grid[0])
+    ax.tick_params(labelbottom=False)
+    return ax.figure.add_subplot(grid[1], sharex=ax)
+
+
+def _draw(ax: Axes, t: Any, curves: Sequence[tuple[str, Any, Any]]) -> None:
+    panels = [(ax, "learning rate", 1)]
+    if any(momenta is not None for _, _, momenta in curves):
+        panels.append((_split(ax), "momentum", 2))
+    for panel, name, field in panels:
+        for number, curve in enumerate(curves):
+            if curve[field] is not None:
+                panel.plot(
+                    t,
+                    curve[field],
+                    color=COLORS[number % len(COLORS)],
+                    linestyle=STYLES[number % len(STYLES)],
+                    linewidth=1.8,
+                    label=curve[0],
+                )
+        panel.set_ylabel(name)
+        panel.margins(x=0.01)
+        panel.grid(color="0.88")
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[-1][0].set_xlabel("step")
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        handlelength=3.2,
+    )

@@ -1,0 +1,1144 @@
+"""Schedules against torch's, against exact arithmetic, and against what they promise."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import pickle
+import warnings
+from xml.etree import ElementTree
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import arrayopt as optim
+from arrayopt import lr_scheduler, swa_utils
+
+STEPS = 1000
+BASES = (0.1, 2.5)
+TORCH = torch.optim.lr_scheduler
+
+counts = st.integers(1, 1500)
+factors = st.floats(0.01, 1.0)
+
+
+def find(name, module=None):
+    """A scheduler by its name, ours or torch's."""
+    if module is not None:
+        return getattr(torch.optim.swa_utils if name == "SWALR" else TORCH, name)
+    return getattr(swa_utils if name == "SWALR" else lr_scheduler, name)
+
+
+def ours(rates=BASES, kind=float, cls=optim.SGD, **options):
+    options = options or {"momentum": 0.9}
+    groups = [{"params": [np.zeros(1)], "lr": kind(rate)} for rate in rates]
+    return cls(groups, **options)
+
+
+def torchs(rates=BASES, kind=float, cls=torch.optim.SGD, **options):
+    options = options or {"momentum": 0.9}
+    kind = (lambda rate: torch.tensor(rate, dtype=torch.float64)) if kind is not float else kind
+    groups = [{"params": [torch.zeros(1)], "lr": kind(rate)} for rate in rates]
+    return cls(groups, **options)
+
+
+def rates_of(optimizer):
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def momenta_of(optimizer):
+    return [float(g["betas"][0] if "betas" in g else g["momentum"]) for g in optimizer.param_groups]
+
+
+def run(optimizer, schedulers, steps=STEPS, hand=None):
+    """The rates and momenta, from the first to the last step."""
+    if not isinstance(schedulers, list):
+        schedulers = [schedulers]
+    optimizer.step()
+    rates, momenta = [rates_of(optimizer)], [momenta_of(optimizer)]
+    for step in range(1, steps + 1):
+        for scheduler in schedulers:
+            scheduler.step()
+        if hand:
+            hand(step, optimizer)
+        rates.append(rates_of(optimizer))
+        momenta.append(momenta_of(optimizer))
+    return np.array(rates), np.array(momenta)
+
+
+# The grid: arguments, and what the multiplier is exactly (mpmath), where torch's drifts
+
+
+@st.composite
+def linear(draw):
+    return {
+        "start_factor": draw(factors),
+        "end_factor": draw(st.floats(0.0, 1.0)),
+        "total_iters": draw(counts),
+    }
+
+
+def exact_cosine(t, part, low, base):
+    return low + (base - low) * (1 + mpmath.cos(mpmath.pi * part)) / 2
+
+
+DRIFTING = {
+    "StepLR": (
+        st.fixed_dictionaries({"step_size": counts, "gamma": st.floats(0.6, 1.2)}),
+        lambda t, base, step_size, gamma: base * gamma ** (t // step_size),
+    ),
+    "MultiStepLR": (
+        st.fixed_dictionaries(
+            {
+                "milestones": st.lists(st.integers(0, 900), max_size=6).map(sorted),
+                "gamma": st.floats(0.6, 1.2),
+            }
+        ),
+        lambda t, base, milestones, gamma: base * gamma ** sum(m <= t for m in milestones),
+    ),
+    "ConstantLR": (
+        st.fixed_dictionaries({"factor": factors, "total_iters": counts}),
+        lambda t, base, factor, total_iters: base * (factor if t < total_iters else 1),
+    ),
+    "LinearLR": (
+        linear(),
+        lambda t, base, start_factor, end_factor, total_iters: (
+            base * (start_factor + (end_factor - start_factor) * min(t, total_iters) / total_iters)
+        ),
+    ),
+    "ExponentialLR": (
+        st.fixed_dictionaries({"gamma": st.floats(0.6, 1.05)}),
+        lambda t, base, gamma: base * gamma**t,
+    ),
+    "PolynomialLR": (
+        st.fixed_dictionaries({"total_iters": counts, "power": st.floats(0.2, 4.0)}),
+        lambda t, base, total_iters, power: (
+            base * (1 - mpmath.mpf(min(t, total_iters)) / total_iters) ** power
+        ),
+    ),
+    "CosineAnnealingLR": (
+        st.fixed_dictionaries({"T_max": counts, "eta_min": st.sampled_from([0.0, 1e-3, 0.05])}),
+        lambda t, base, T_max, eta_min: exact_cosine(t, mpmath.mpf(t) / T_max, eta_min, base),
+    ),
+    "SWALR": (
+        st.fixed_dictionaries(
+            {
+                "swa_lr": st.sampled_from([0.0, 0.05, [0.01, 1.0]]),
+                "anneal_epochs": st.integers(0, 1500),
+                "anneal_strategy": st.sampled_from(["cos", "linear"]),
+            }
+        ),
+        lambda t, base, swa_lr, anneal_epochs, anneal_strategy: exact_swa(
+            mpmath.mpf(min(t, anneal_epochs)) / anneal_epochs if anneal_epochs else 1,
+            base,
+            swa_lr if not isinstance(swa_lr, list) else swa_lr[BASES.index(float(base))],
+            anneal_strategy,
+        ),
+    ),
+}
+
+
+def exact_swa(part, base, last, strategy):
+    if strategy == "cos":
+        return exact_cosine(None, part, last, base)
+    return base + (last - base) * part
+
+
+@st.composite
+def cyclic(draw):
+    return {
+        "base_lr": draw(st.sampled_from([0.01, [0.001, 0.2]])),
+        "max_lr": draw(st.sampled_from([1.0, [0.5, 3.0]])),
+        "step_size_up": draw(st.integers(1, 700)),
+        "step_size_down": draw(st.none() | st.integers(1, 700)),
+        "mode": draw(st.sampled_from(["triangular", "triangular2", "exp_range"])),
+        "gamma": draw(st.floats(0.99, 1.0)),
+        "cycle_momentum": draw(st.booleans()),
+    }
+
+
+@st.composite
+def one_cycle(draw):
+    three = draw(st.booleans())
+    return {
+        "max_lr": draw(st.sampled_from([1.0, [0.5, 3.0]])),
+        "total_steps": draw(st.integers(STEPS + 1, 3 * STEPS)),
+        "pct_start": draw(st.floats(0.01, 0.5 if three else 0.99)),
+        "anneal_strategy": draw(st.sampled_from(["cos", "linear"])),
+        "cycle_momentum": draw(st.booleans()),
+        "div_factor": draw(st.floats(1.0, 100.0)),
+        "three_phase": three,
+    }
+
+
+STEADY = {
+    "LambdaLR": st.builds(
+        lambda a, b: {"lr_lambda": [lambda t: a**t, lambda t: 1 / (1 + b * t)]},
+        st.floats(0.99, 1.001),
+        factors,
+    ),
+    "MultiplicativeLR": st.builds(
+        lambda a, b: {"lr_lambda": [lambda t: a, lambda t: 1 - b / (t + 1)]},
+        st.floats(0.99, 1.001),
+        st.floats(0.0, 0.5),
+    ),
+    "CosineAnnealingWarmRestarts": st.fixed_dictionaries(
+        {"T_0": counts, "T_mult": st.integers(1, 3), "eta_min": st.sampled_from([0.0, 1e-3])}
+    ),
+    "CyclicLR": cyclic(),
+    "OneCycleLR": one_cycle(),
+}
+
+few = settings(max_examples=6, deadline=None)
+kinds = st.sampled_from([float, np.array])
+
+
+@pytest.mark.parametrize("name", STEADY)
+@few
+@given(data=st.data(), kind=kinds)
+def test_sequences_are_torchs(name, data, kind):
+    arguments = data.draw(STEADY[name])
+    a, b = ours(kind=kind), torchs(kind=kind)
+    scheduler = find(name)(a, **arguments)
+    mine = run(a, scheduler)
+    theirs = run(b, find(name, torch)(b, **arguments))
+    for x, y in zip(mine, theirs):
+        np.testing.assert_allclose(x, y, rtol=1e-14, atol=0)
+    np.testing.assert_array_equal(scheduler.lr_at(np.arange(STEPS + 1)).T, mine[0])
+
+
+@pytest.mark.parametrize("name", DRIFTING)
+@few
+@given(data=st.data(), kind=kinds)
+def test_sequences_are_torchs_up_to_torchs_own_drift_from_the_exact_value(name, data, kind):
+    strategy, formula = DRIFTING[name]
+    arguments = data.draw(strategy)
+    a, b = ours(kind=kind), torchs(kind=kind)
+    scheduler, reference = find(name)(a, **arguments), find(name, torch)(b, **arguments)
+    mine, _ = run(a, scheduler)
+    chained, _ = run(b, reference)
+    with mpmath.workdps(40):
+        precise = {k: mpmath.mpf(v) if isinstance(v, float) else v for k, v in arguments.items()}
+        exact = np.array(
+            [[float(formula(t, mpmath.mpf(r), **precise)) for r in BASES] for t in range(STEPS + 1)]
+        )
+    # the closed form: what float64 can give, where 1 - x and the angle of a cosine have rounded
+    angle = np.pi * np.arange(STEPS + 1) / arguments.get("T_max", 1 << 60)
+    ends = {"LinearLR", "PolynomialLR", "CosineAnnealingLR", "SWALR"}
+    rounding = 2.3e-16 * (4 + 4 * arguments.get("power", 0) + angle)[:, None] * np.array(BASES)
+    own = np.abs(mine - exact)
+    assert np.all(own <= 1e-15 * np.abs(exact) + (rounding if name in ends else 0))
+    # the recursion of torch
+    torchs_own = np.abs(chained - exact)
+    assert np.all(np.abs(mine - chained) <= 1e-14 * np.abs(exact) + torchs_own + own)
+    # the closed form of torch
+    if hasattr(reference, "_get_closed_form_lr"):
+        closed = []
+        for reference.last_epoch in range(STEPS + 1):
+            closed.append([float(rate) for rate in reference._get_closed_form_lr()])
+        atol = 2.3e-16 * max(BASES)
+        np.testing.assert_allclose(mine, closed, rtol=1e-14, atol=atol)
+    np.testing.assert_array_equal(scheduler.lr_at(np.arange(STEPS + 1)).T, mine)
+
+
+# Chaining: two schedulers on one optimizer, and rates that are changed by hand
+
+SIMPLE = {
+    "LambdaLR": {"lr_lambda": lambda t: 0.99**t},
+    "MultiplicativeLR": {"lr_lambda": lambda t: 0.999},
+    "StepLR": {"step_size": 70, "gamma": 0.7},
+    "MultiStepLR": {"milestones": [3, 200, 201], "gamma": 0.5},
+    "ConstantLR": {"factor": 0.4, "total_iters": 150},
+    "LinearLR": {"start_factor": 0.2, "end_factor": 0.7, "total_iters": 333},
+    "ExponentialLR": {"gamma": 0.997},
+    "PolynomialLR": {"total_iters": 1200, "power": 1.5},
+    "CosineAnnealingLR": {"T_max": 90, "eta_min": 1e-3},
+    "CosineAnnealingWarmRestarts": {"T_0": 30, "T_mult": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.5, "step_size_up": 30},
+    "OneCycleLR": {"max_lr": 0.5, "total_steps": 1200},
+    "SWALR": {"swa_lr": 0.05, "anneal_epochs": 400},
+}
+CHAINABLE = [
+    "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR",
+    "CosineAnnealingLR", "MultiplicativeLR", "SWALR",
+]  # fmt: skip
+
+#: Roundings of a recursion: three a step and scheduler, each at most half a unit, here or in torch.
+RECURSION = 2 * 3 * STEPS * 1.2e-16
+
+
+@pytest.mark.parametrize("second", ["ExponentialLR", "CosineAnnealingLR", "LinearLR", "LambdaLR"])
+@pytest.mark.parametrize("first", [*CHAINABLE, "CyclicLR"])
+@pytest.mark.parametrize("together", [False, True])
+def test_two_schedulers_on_one_optimizer_do_what_they_do_in_torch(first, second, together):
+    a, b = ours(), torchs()
+    mine = [find(name)(a, **SIMPLE[name]) for name in (first, second)]
+    theirs = [find(name, torch)(b, **SIMPLE[name]) for name in (first, second)]
+    if together:
+        mine = lr_scheduler.ChainedScheduler(mine)
+        theirs = TORCH.ChainedScheduler(theirs)
+    x, _ = run(a, mine)
+    y, _ = run(b, theirs)
+    # an eta_min or a momentary zero makes the error of a rate that of the largest one
+    np.testing.assert_allclose(x, y, rtol=RECURSION, atol=RECURSION * 1e-2)
+    if together:
+        np.testing.assert_array_equal(mine.lr_at(np.arange(STEPS + 1)).T, x)
+
+
+def test_a_chain_of_multipliers_is_their_product_without_drift():
+    opt = ours()
+    members = [lr_scheduler.ExponentialLR(opt, 0.999), lr_scheduler.LinearLR(opt, 0.5, 1.0, 300)]
+    rates, _ = run(opt, lr_scheduler.ChainedScheduler(members))
+    with mpmath.workdps(40):
+        gamma, half = mpmath.mpf(0.999), mpmath.mpf(0.5)
+        exact = [
+            [float(base * gamma**t * (half + half * min(t, 300) / 300)) for base in BASES]
+            for t in range(STEPS + 1)
+        ]
+    np.testing.assert_allclose(rates, exact, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("name", CHAINABLE)
+@pytest.mark.parametrize("kind", [float, np.array])
+def test_a_rate_that_was_changed_by_hand_is_changed_further(name, kind):
+    def hand(step, optimizer):
+        if step in (7, 500):
+            group = optimizer.param_groups[1]
+            group["lr"] = group["lr"] * 0.25 if kind is float else group["lr"].__imul__(0.25)
+
+    a, b = ours(kind=kind), torchs(kind=kind)
+    x, _ = run(a, find(name)(a, **SIMPLE[name]), hand=hand)
+    y, _ = run(b, find(name, torch)(b, **SIMPLE[name]), hand=hand)
+    np.testing.assert_allclose(x, y, rtol=RECURSION, atol=RECURSION * 1e-2)
+
+
+def test_a_rate_below_eta_min_stays_positive():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.CosineAnnealingLR(opt, 20, eta_min=0.5)
+
+    def hand(step, optimizer):
+        if step == 15:
+            optimizer.param_groups[0]["lr"] = 0.01
+
+    rates, _ = run(opt, scheduler, 40, hand)  # torch's goes down to -23
+    assert np.all(rates > 0)
+
+
+def test_a_schedule_that_sets_the_rate_replaces_one_that_was_changed_by_hand():
+    opt = ours()
+    scheduler = lr_scheduler.LambdaLR(opt, lambda t: 1 / (t + 1))
+    opt.step()
+    opt.param_groups[0]["lr"] = 77.0
+    scheduler.step()
+    assert rates_of(opt) == [BASES[0] / 2, BASES[1] / 2]
+
+
+# What the schedules are documented to do (numbers by hand)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda o: lr_scheduler.StepLR(o, 2), [1, 1, 0.1, 0.1, 0.01]),
+        (lambda o: lr_scheduler.MultiStepLR(o, [1, 3], 0.5), [1, 0.5, 0.5, 0.25, 0.25]),
+        (lambda o: lr_scheduler.MultiStepLR(o, [2, 2], 0.5), [1, 1, 0.25, 0.25, 0.25]),
+        (lambda o: lr_scheduler.ConstantLR(o, 0.5, 2), [0.5, 0.5, 1, 1, 1]),
+        (lambda o: lr_scheduler.LinearLR(o, 0.5, 1, 4), [0.5, 0.625, 0.75, 0.875, 1]),
+        (lambda o: lr_scheduler.LinearLR(o, 1, 0, 2), [1, 0.5, 0, 0, 0]),
+        (lambda o: lr_scheduler.PolynomialLR(o, 4, 1), [1, 0.75, 0.5, 0.25, 0]),
+        (lambda o: lr_scheduler.ExponentialLR(o, 0.5), [1, 0.5, 0.25, 0.125, 0.0625]),
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 2), [1, 0.5, 0, 0.5, 1]),
+        (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2), [1, 0.5, 1, 0.5, 1]),
+        (lambda o: lr_scheduler.CyclicLR(o, 0, 1, 2), [0, 0.5, 1, 0.5, 0]),
+        (lambda o: lr_scheduler.CyclicLR(o, 0, 1, 1, mode="triangular2"), [0, 1, 0, 0.5, 0]),
+        (
+            lambda o: lr_scheduler.OneCycleLR(o, 1, 5, pct_start=0.6, div_factor=2),
+            [0.5, 0.75, 1, 0.500025, 5e-5],
+        ),
+        (lambda o: swa_utils.SWALR(o, 0.5, 2, "linear"), [1, 0.75, 0.5, 0.5, 0.5]),
+        (lambda o: lr_scheduler.WarmupLR(o, 3), [0.25, 0.5, 0.75, 1, 1]),
+        (lambda o: lr_scheduler.WarmupLR(o, 0, lr_scheduler.StepLR(o, 1)), [1, 0.1, 0.01, 1e-3]),
+        (lambda o: lr_scheduler.WarmupLR(o, 2, start_factor=0.5), [0.5, 0.75, 1, 1]),
+        (lambda o: lr_scheduler.WarmupStableDecayLR(o, 1, 1, 2), [0.5, 1, 1, 0.5, 0]),
+        (lambda o: lr_scheduler.CosineWarmupLR(o, 1, 3, 0.5), [0.5, 1, 0.75, 0.5, 0.5]),
+        (lambda o: lr_scheduler.CosineWarmupLR(o, 0, 2), [1, 0.5, 0, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("kind", [float, np.array, torch.tensor])
+def test_the_first_steps(make, expected, kind):
+    opt = ours([1.0], kind)
+    rates, _ = run(opt, make(opt), len(expected) - 1)
+    np.testing.assert_allclose(rates[:, 0], expected, rtol=1e-7, atol=1e-9)
+
+
+def test_momenta_and_betas_move_against_the_rates():
+    sgd, adam = ours([1.0]), ours([1.0], cls=optim.Adam, lr=1.0)
+    for opt in (sgd, adam):
+        scheduler = lr_scheduler.CyclicLR(opt, 0, 1, 2, base_momentum=0.5, max_momentum=0.7)
+        _, momenta = run(opt, scheduler, 4)
+        np.testing.assert_allclose(momenta[:, 0], [0.7, 0.6, 0.5, 0.6, 0.7], rtol=1e-15)
+        np.testing.assert_array_equal(scheduler.momentum_at(np.arange(5))[0], momenta[:, 0])
+        assert scheduler.momentum_at(1) == [0.6]
+        assert lr_scheduler.StepLR(opt, 1).momentum_at(1) is None
+    assert adam.param_groups[0]["betas"] == (0.7, 0.999)
+
+
+def test_one_cycle_stops_where_its_budget_ends():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=10)
+    rates, _ = run(opt, scheduler, 10)  # as many calls as the budget, the usual loop
+    assert rates[9] == rates[10] == pytest.approx(1 / 25 / 1e4, rel=1e-15)
+    state = scheduler.state_dict()
+    with pytest.raises(ValueError, match=r"at most 10 steps.*got step 11"):
+        scheduler.step()
+    assert scheduler.state_dict() == state
+    with pytest.raises(ValueError, match="at most 10"):
+        scheduler.lr_at(np.arange(12))
+
+
+def test_one_cycle_with_a_way_up_of_no_length_begins_at_the_top():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=4, pct_start=0.25)
+    np.testing.assert_allclose(scheduler.lr_at([0, 3])[0], [1, 4e-6], rtol=1e-12)
+
+
+# The plateau
+
+
+METRICS = st.lists(st.floats(0.01, 10) | st.just(math.nan), min_size=1, max_size=80)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    metrics=METRICS,
+    mode=st.sampled_from(["min", "max"]),
+    threshold_mode=st.sampled_from(["rel", "abs"]),
+    patience=st.integers(0, 3),
+    cooldown=st.integers(0, 3),
+    min_lr=st.sampled_from([0, 0.05, [0.01, 1.0]]),
+    kind=kinds,
+)
+def test_a_plateau_of_positive_metrics_is_torchs(metrics, kind, **arguments):
+    a, b = ours(kind=kind), torchs(kind=kind)
+    mine = lr_scheduler.ReduceLROnPlateau(a, factor=0.5, threshold=0.05, **arguments)
+    theirs = TORCH.ReduceLROnPlateau(b, factor=0.5, threshold=0.05, **arguments)
+    for metric in metrics:
+        mine.step(metric)
+        theirs.step(metric)
+        assert rates_of(a) == rates_of(b)
+    state, torchs_state = mine.state_dict(), theirs.state_dict()
+    for key in ("best", "num_bad_epochs", "cooldown_counter", "last_epoch"):
+        assert state[key] == torchs_state[key]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+def test_a_plateau_of_negative_metrics_is_one(mode, threshold_mode):
+    sign = 1 if mode == "max" else -1
+    opt = ours([1.0])
+    scheduler = lr_scheduler.ReduceLROnPlateau(
+        opt, mode, patience=0, threshold=0.01, threshold_mode=threshold_mode
+    )
+    scheduler.step(-10.0)
+    scheduler.step(-10.0 + sign * 0.2)  # better by 2 percent
+    assert rates_of(opt) == [1.0]
+    scheduler.step(-9.8 if mode == "max" else -10.2)  # the same again
+    assert rates_of(opt) == [0.1]
+
+
+def test_nan_is_never_better():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.ReduceLROnPlateau(opt, patience=1)
+    for metric in (math.nan, math.nan):
+        scheduler.step(metric)
+    assert rates_of(opt) == [0.1]
+    assert scheduler.best == math.inf
+    scheduler.step(np.array(3.0))
+    assert scheduler.best == 3.0
+
+
+# Composition
+
+
+def nested(opt):
+    """A sequence in a chain in a sequence in a chain, which is easy to compute by hand."""
+    inner = lr_scheduler.SequentialLR(
+        opt, [lr_scheduler.ConstantLR(opt, 0.5, 100), lr_scheduler.StepLR(opt, 2, 0.5)], [2]
+    )
+    chain = lr_scheduler.ChainedScheduler([inner, lr_scheduler.MultiStepLR(opt, [1], 0.25)])
+    sequence = lr_scheduler.SequentialLR(opt, [lr_scheduler.LinearLR(opt, 0.5, 1, 2), chain], [2])
+    return lr_scheduler.ChainedScheduler([sequence, lr_scheduler.MultiStepLR(opt, [3], 0.5)])
+
+
+NESTED = np.array([0.5, 0.75, 0.5, 0.5 * 0.25 * 0.5, 0.125, 0.125, 0.0625, 0.0625])
+
+
+@pytest.mark.parametrize("kind", [float, np.array])
+def test_sequences_and_chains_nest(kind):
+    opt = ours([1.0, 8.0], kind)
+    scheduler = nested(opt)
+    rates, _ = run(opt, scheduler, len(NESTED) - 1)
+    np.testing.assert_array_equal(rates, NESTED[:, None] * [1, 8])
+    np.testing.assert_array_equal(scheduler.lr_at(np.arange(len(NESTED))), rates.T)
+    for t in range(len(NESTED)):
+        assert scheduler.lr_at(t) == list(rates[t])
+
+
+def test_a_sequence_within_a_sequence():
+    opt = ours([1.0])
+    inner = lr_scheduler.SequentialLR(
+        opt, [lr_scheduler.ConstantLR(opt, 0.5, 9), lr_scheduler.ExponentialLR(opt, 0.5)], [1]
+    )
+    outer = lr_scheduler.SequentialLR(opt, [lr_scheduler.ConstantLR(opt, 0.1, 9), inner], [2])
+    rates, _ = run(opt, outer, 5)
+    np.testing.assert_allclose(rates[:, 0], [0.1, 0.1, 0.5, 1, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("LinearLR", "CosineAnnealingLR"),
+        ("ConstantLR", "ExponentialLR"),
+        ("LinearLR", "CosineAnnealingWarmRestarts"),
+        ("ExponentialLR", "PolynomialLR"),
+        ("CyclicLR", "StepLR"),
+        ("LambdaLR", "LinearLR"),
+    ],
+)
+def test_sequences_of_simple_schedulers_are_torchs(names):
+    a, b = ours(), torchs()
+    mine = lr_scheduler.SequentialLR(a, [find(n)(a, **SIMPLE[n]) for n in names], [100])
+    theirs = TORCH.SequentialLR(b, [find(n, torch)(b, **SIMPLE[n]) for n in names], [100])
+    x, p = run(a, mine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's step(epoch) at the milestone
+        y, q = run(b, theirs)
+    np.testing.assert_allclose(x, y, rtol=RECURSION, atol=RECURSION * 1e-2)
+    np.testing.assert_allclose(p, q, rtol=1e-14)
+    np.testing.assert_array_equal(mine.lr_at(np.arange(STEPS + 1)).T, x)
+
+
+def test_a_plateau_takes_part_in_sequences_and_chains():
+    opt = ours([1.0])
+    warmup = lr_scheduler.LinearLR(opt, 0.5, 1, 2)
+    plateau = lr_scheduler.ReduceLROnPlateau(opt, factor=0.5, patience=0)
+    scheduler = lr_scheduler.SequentialLR(opt, [warmup, plateau], [2])
+    opt.step()
+    rates = rates_of(opt)
+    for _ in range(5):
+        scheduler.step(1.0)
+        rates += rates_of(opt)
+    # the metric of the milestone is that of the warm-up; the next one is the first
+    assert rates == [0.5, 0.75, 1, 1, 0.5, 0.25]
+    with pytest.raises(TypeError, match="expected a metric"):
+        scheduler.step()
+
+    opt = ours([1.0])
+    plateau = lr_scheduler.ReduceLROnPlateau(opt, factor=0.5, patience=0)
+    scheduler = lr_scheduler.ChainedScheduler([lr_scheduler.ExponentialLR(opt, 0.5), plateau])
+    opt.step()
+    for expected in (0.5, 0.125):
+        scheduler.step(1.0)
+        assert rates_of(opt) == [expected]
+    before = scheduler.state_dict()
+    with pytest.raises(TypeError, match="expected a metric"):
+        scheduler.step()
+    assert scheduler.state_dict() == before
+    warmed = lr_scheduler.WarmupLR(opt, 3, lr_scheduler.ReduceLROnPlateau(opt))
+    assert warmed.lr_at([0, 3, 9]).tolist() == [[0.25, 1, 1]]
+
+
+def test_a_reduction_outlives_the_turn_of_the_plateau():
+    opt = ours([1.0])
+    plateau = lr_scheduler.ReduceLROnPlateau(opt, factor=0.5, patience=0)
+    after = lr_scheduler.ExponentialLR(opt, 0.5)
+    scheduler = lr_scheduler.SequentialLR(opt, [plateau, after], [2])
+    opt.step()
+    scheduler.step(1.0)
+    plateau.step(1.0)
+    assert rates_of(opt) == [0.5]
+    scheduler.step(1.0)
+    scheduler.step(1.0)
+    assert rates_of(opt) == [0.25]
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "nested"])
+@pytest.mark.parametrize("start", [0, 1, 4])
+def test_it_starts_at_last_epoch(name, start):
+    first = ours()
+    make = nested if name == "nested" else lambda opt: find(name)(opt, **SIMPLE[name])
+    rates, momenta = run(first, make(first), 7)
+    opt = ours()
+    for group, rate in zip(opt.param_groups, BASES):
+        group["initial_lr"] = rate
+    if name == "nested":
+        inner = lr_scheduler.SequentialLR(
+            opt,
+            [lr_scheduler.LinearLR(opt, 0.5, 1, 2), lr_scheduler.ExponentialLR(opt, 0.5)],
+            [2],
+            last_epoch=start - 1,
+        )
+        scheduler = lr_scheduler.ChainedScheduler([inner])
+        other = ours()
+        rates, _ = run(
+            other,
+            lr_scheduler.SequentialLR(
+                other,
+                [lr_scheduler.LinearLR(other, 0.5, 1, 2), lr_scheduler.ExponentialLR(other, 0.5)],
+                [2],
+            ),
+            7,
+        )
+    else:
+        scheduler = find(name)(opt, last_epoch=start - 1, **SIMPLE[name])
+    assert scheduler.last_epoch == start
+    x, p = run(opt, scheduler, 7 - start)
+    np.testing.assert_array_equal(x, rates[start:])
+    if name in ("CyclicLR", "OneCycleLR"):
+        np.testing.assert_array_equal(p, momenta[start:])
+
+
+# Arrays as rates, and torch's optimizers
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.array,
+        np.float32,
+        lambda rate: np.array(rate, np.float32),
+        torch.tensor,
+        lambda rate: torch.tensor(rate, dtype=torch.float64),
+    ],
+)
+def test_an_array_is_written_in_place(name, kind):
+    opt, reference = ours(kind=kind), ours()
+    before = [group["lr"] for group in opt.param_groups]
+    scheduler = find(name)(opt, **SIMPLE[name])
+    expected, _ = run(reference, find(name)(reference, **SIMPLE[name]), 50)
+    rates, _ = run(opt, scheduler, 50)
+    if not isinstance(before[0], np.float32):  # which is no array
+        assert all(g["lr"] is rate for g, rate in zip(opt.param_groups, before))
+        for last, group in zip(scheduler.get_last_lr(), opt.param_groups):
+            assert type(last) is type(group["lr"])
+            assert last == group["lr"]
+            last *= 0  # a copy
+            assert last != group["lr"] or group["lr"] == 0
+            assert group["initial_lr"] is not group["lr"]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_an_array_that_cannot_be_written_to_is_replaced():
+    rate = np.array(1.0)
+    rate.flags.writeable = False
+    opt = ours([1.0])
+    opt.param_groups[0]["lr"] = rate
+    run(opt, lr_scheduler.ExponentialLR(opt, 0.5), 2)
+    assert rates_of(opt) == [0.25]
+    assert isinstance(opt.param_groups[0]["lr"], np.ndarray)
+    assert rate == 1.0
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+@pytest.mark.parametrize("kind", [float, np.array])
+def test_a_torch_optimizer_is_driven_like_ones_own(name, kind):
+    a, b = ours(kind=kind), torchs(kind=kind)
+    held = [group["lr"] for group in b.param_groups]
+    x = run(a, find(name)(a, **SIMPLE[name]))
+    y = run(b, find(name)(b, **SIMPLE[name]))
+    for mine, its in zip(x, y):
+        np.testing.assert_array_equal(mine, its)
+    if kind is np.array:
+        assert all(group["lr"] is rate for group, rate in zip(b.param_groups, held))
+
+
+def test_a_torch_model_is_trained_with_our_scheduler_as_with_torchs():
+    results = []
+    for module in (lr_scheduler, TORCH):
+        weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+        opt = torch.optim.Adam([weight], lr=0.1)
+        scheduler = module.OneCycleLR(opt, 0.5, total_steps=20)
+        for _ in range(20):
+            opt.zero_grad()
+            (weight**2).sum().backward()
+            opt.step()
+            scheduler.step()
+        results.append(weight.detach().numpy())
+    np.testing.assert_allclose(*results, rtol=1e-12)
+
+
+# Groups that are added later
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "nested", "ReduceLROnPlateau"])
+def test_a_group_that_is_added_later_takes_part(name):
+    arguments = SIMPLE.get(name, {})
+    make = nested if name == "nested" else lambda opt: find(name)(opt, **arguments)
+    opt, reference = ours([1.0]), ours([1.0, 0.3])
+    scheduler, its = make(opt), make(reference)
+    metrics = (1.0,) if name == "ReduceLROnPlateau" else ()
+    opt.step()
+    reference.step()
+    for step in range(30):
+        if step == 4:
+            opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
+        scheduler.step(*metrics)
+        its.step(*metrics)
+        expected = rates_of(reference) if step >= 4 else rates_of(reference)[:1]
+        assert rates_of(opt) == pytest.approx(expected, rel=1e-14)
+        assert scheduler.get_last_lr() == rates_of(opt)
+    if name in ("CyclicLR", "OneCycleLR"):
+        assert momenta_of(opt) == momenta_of(reference)
+    assert len(scheduler.lr_at(3)) == 2
+
+
+def test_lr_at_sees_an_added_group_and_changes_nothing():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.ChainedScheduler([lr_scheduler.ExponentialLR(opt, 0.5)])
+    opt.add_param_group({"params": [np.ones(1)], "lr": 8.0})
+    keys = [set(group) for group in opt.param_groups]
+    assert scheduler.lr_at(2) == [0.25, 2.0]
+    assert [set(group) for group in opt.param_groups] == keys
+    assert rates_of(opt) == [1.0, 8.0]
+
+
+@pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR", "SWALR", "LambdaLR"])
+def test_a_list_of_values_has_none_for_a_group_that_is_added(name):
+    arguments = dict(SIMPLE[name])
+    listed = {"CyclicLR": "max_lr", "OneCycleLR": "max_lr", "SWALR": "swa_lr"}.get(
+        name, "lr_lambda"
+    )
+    arguments[listed] = [arguments[listed]]
+    opt = ours([1.0])
+    scheduler = find(name)(opt, **arguments)
+    opt.step()
+    opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
+    before = rates_of(opt)
+    with pytest.raises(RuntimeError, match=r"1 entries, but the optimizer now has 2.*append"):
+        scheduler.step()
+    assert rates_of(opt) == before
+    assert scheduler.last_epoch == 0
+
+
+# What is checked when a scheduler is made
+
+BAD = [
+    ("StepLR", {"step_size": 0}, "step_size: expected a number in \\(0, inf\\), but got 0"),
+    ("StepLR", {"step_size": -3}, "step_size"),
+    ("StepLR", {"step_size": 3, "gamma": 0}, "gamma"),
+    ("StepLR", {"step_size": 3, "gamma": -0.1}, "gamma"),
+    ("StepLR", {"step_size": math.nan}, "step_size"),
+    ("StepLR", {"step_size": 3, "last_epoch": -2}, "last_epoch"),
+    ("MultiStepLR", {"milestones": [5, 3]}, r"increasing steps, but got \[5, 3\]"),
+    ("MultiStepLR", {"milestones": [-1, 3]}, "milestones: expected a non-negative integer"),
+    ("MultiStepLR", {"milestones": [1.5]}, "milestones"),
+    ("MultiStepLR", {"milestones": [1], "gamma": 0}, "gamma"),
+    ("ConstantLR", {"factor": 0}, "factor: expected a number in \\(0, 1\\], but got 0"),
+    ("ConstantLR", {"factor": 1.1}, "factor"),
+    ("ConstantLR", {"total_iters": 0}, "total_iters"),
+    ("LinearLR", {"start_factor": 0}, "start_factor"),
+    ("LinearLR", {"start_factor": 2}, "start_factor"),
+    ("LinearLR", {"end_factor": -0.1}, "end_factor"),
+    ("LinearLR", {"end_factor": 1.1}, "end_factor"),
+    ("LinearLR", {"total_iters": 0}, "total_iters"),
+    ("ExponentialLR", {"gamma": 0}, "gamma"),
+    ("ExponentialLR", {"gamma": "x"}, "gamma"),
+    ("PolynomialLR", {"total_iters": 0}, "total_iters"),
+    ("PolynomialLR", {"power": -1}, "power"),
+    ("CosineAnnealingLR", {"T_max": 0}, "T_max"),
+    ("CosineAnnealingLR", {"T_max": -1}, "T_max"),
+    ("CosineAnnealingLR", {"T_max": 5, "eta_min": "a"}, "eta_min"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 0}, "T_0: expected a positive integer, but got 0"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 1.5}, "T_0"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 0}, "T_mult"),
+    ("CosineAnnealingWarmRestarts", {"T_0": 5, "eta_min": "a"}, "eta_min"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 1, "step_size_up": 0}, "step_size_up"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 1, "step_size_down": -1}, "step_size_down"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 1, "mode": "x"}, "mode: expected 'triangular' or"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 1, "gamma": 0}, "gamma"),
+    ("CyclicLR", {"base_lr": [0.1], "max_lr": 1}, "base_lr: expected 2 values.*but got 1"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": [1, 1, 1]}, "max_lr: expected 2 values.*but got 3"),
+    ("CyclicLR", {"base_lr": -0.1, "max_lr": 1}, "base_lr"),
+    ("CyclicLR", {"base_lr": 0, "max_lr": 1, "base_momentum": [0.8]}, "base_momentum"),
+    ("OneCycleLR", {"max_lr": 1}, "total_steps, or both epochs and steps_per_epoch"),
+    ("OneCycleLR", {"max_lr": 1, "epochs": 3}, "total_steps, or both"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 0}, "total_steps"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 5.0}, "total_steps"),
+    ("OneCycleLR", {"max_lr": 1, "epochs": -1, "steps_per_epoch": 2}, "epochs"),
+    ("OneCycleLR", {"max_lr": 1, "epochs": 1, "steps_per_epoch": 0}, "steps_per_epoch"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "pct_start": 0.0}, "pct_start.*\\(0, 1\\)"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "pct_start": 1.0}, "pct_start"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "pct_start": 1.1}, "pct_start"),
+    (
+        "OneCycleLR",
+        {"max_lr": 1, "total_steps": 9, "pct_start": 0.6, "three_phase": True},
+        "pct_start.*\\(0, 0.5\\]",
+    ),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "anneal_strategy": "x"}, "'cos' or 'linear'"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "div_factor": 0}, "div_factor"),
+    ("OneCycleLR", {"max_lr": 1, "total_steps": 9, "final_div_factor": -1}, "final_div_factor"),
+    ("OneCycleLR", {"max_lr": [1], "total_steps": 9}, "max_lr: expected 2 values"),
+    ("ReduceLROnPlateau", {"factor": 1.0}, "factor: expected a number in \\(0, 1\\)"),
+    ("ReduceLROnPlateau", {"factor": 0}, "factor"),
+    ("ReduceLROnPlateau", {"factor": -0.5}, "factor"),
+    ("ReduceLROnPlateau", {"patience": -1}, "patience"),
+    ("ReduceLROnPlateau", {"cooldown": -1}, "cooldown"),
+    ("ReduceLROnPlateau", {"threshold": -1}, "threshold"),
+    ("ReduceLROnPlateau", {"mode": "x"}, "mode: expected 'min' or 'max', but got 'x'"),
+    ("ReduceLROnPlateau", {"threshold_mode": "x"}, "threshold_mode"),
+    ("ReduceLROnPlateau", {"min_lr": [1]}, "min_lr: expected 2 values"),
+    ("ReduceLROnPlateau", {"min_lr": -1}, "min_lr"),
+    ("SWALR", {"swa_lr": [1]}, "swa_lr: expected 2 values"),
+    ("SWALR", {"swa_lr": 1, "anneal_strategy": "x"}, "anneal_strategy"),
+    ("SWALR", {"swa_lr": 1, "anneal_epochs": -1}, "anneal_epochs"),
+    ("SWALR", {"swa_lr": 1, "anneal_epochs": 1.5}, "anneal_epochs"),
+    ("LambdaLR", {"lr_lambda": [len]}, "expected 2 functions.*but got 1"),
+    ("MultiplicativeLR", {"lr_lambda": [len]}, "expected 2 functions"),
+    ("WarmupLR", {"warmup_steps": -1}, "warmup_steps"),
+    ("WarmupLR", {"warmup_steps": 2, "start_factor": 0}, "start_factor"),
+    *[
+        (
+            "WarmupStableDecayLR",
+            {"warmup_steps": 1, "stable_steps": 1, "decay_steps": 0, **bad},
+            key,
+        )
+        for key, bad in {
+            "stable_steps": {"stable_steps": -1},
+            "decay_steps": {"decay_steps": -1},
+            "eta_min": {"eta_min": -1},
+            "anneal_strategy": {"anneal_strategy": "x"},
+        }.items()
+    ],
+    ("WarmupLR", {"warmup_steps": 2, "last_epoch": -2}, "last_epoch"),
+    ("CyclicLR", {"base_lr": 0.1, "max_lr": 1, "last_epoch": -2}, "last_epoch"),
+    ("OneCycleLR", {"max_lr": 0.1, "total_steps": 9, "last_epoch": -2}, "last_epoch"),
+    ("CosineWarmupLR", {"warmup_steps": 5, "total_steps": 4}, "total_steps.*at least 5"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), BAD)
+def test_bad_arguments_are_errors_and_change_nothing(name, arguments, message):
+    opt = ours()
+    before = copy.deepcopy([{**g, "params": None} for g in opt.param_groups])
+    with pytest.raises(ValueError, match=message):
+        find(name)(opt, **arguments)
+    assert [{**g, "params": None} for g in opt.param_groups] == before
+
+
+def test_what_is_no_optimizer_function_or_momentum():
+    with pytest.raises(TypeError, match="int is not an Optimizer"):
+        lr_scheduler.StepLR(3, 3)
+    for name in ("LambdaLR", "MultiplicativeLR"):
+        with pytest.raises(TypeError, match="expected a function, but got int"):
+            find(name)(ours(), 3)
+    for name in ("CyclicLR", "OneCycleLR"):
+        opt = ours(cls=optim.Adagrad, lr=1.0)
+        with pytest.raises(ValueError, match="Adagrad has neither; pass cycle_momentum=False"):
+            find(name)(opt, **SIMPLE[name])
+        find(name)(opt, **SIMPLE[name], cycle_momentum=False)
+    with pytest.raises(KeyError, match=r"param_groups\[0\] has no 'initial_lr'"):
+        lr_scheduler.StepLR(ours(), 3, last_epoch=4)
+
+
+@pytest.mark.parametrize("name", ["SequentialLR", "ChainedScheduler"])
+def test_bad_members_are_errors(name):
+    def make(opt, members, milestones):
+        if name == "ChainedScheduler":
+            return lr_scheduler.ChainedScheduler(members, opt)
+        return lr_scheduler.SequentialLR(opt, members, milestones)
+
+    opt, other = ours(), ours()
+    step = lr_scheduler.StepLR(opt, 3)
+    with pytest.raises(ValueError, match="at least one scheduler"):
+        make(opt, [], [])
+    with pytest.raises(
+        TypeError, match=r"expected a scheduler of arrayopt at index 1, but got .*int"
+    ):
+        make(opt, [step, 3], [1])
+    with pytest.raises(TypeError, match=r"torch\.optim\.lr_scheduler\.StepLR"):
+        make(opt, [step, TORCH.StepLR(torchs(), 3)], [1])
+    with pytest.raises(ValueError, match="the StepLR at index 1 belongs to another SGD"):
+        make(opt, [step, lr_scheduler.StepLR(other, 3)], [1])
+    if name == "SequentialLR":
+        for milestones in ([], [1, 2]):
+            with pytest.raises(ValueError, match="milestones: expected 1, one fewer"):
+                make(opt, [step, step], milestones)
+        with pytest.raises(ValueError, match=r"increasing steps, but got \[3, 2\]"):
+            make(opt, [step, step, step], [3, 2])
+        with pytest.raises(ValueError, match="non-negative"):
+            make(opt, [step, step], [-1])
+    else:
+        opt.step()
+        step.step()
+        with pytest.raises(ValueError, match=r"at the same step, but got \[0, 1\]"):
+            make(opt, [step, lr_scheduler.StepLR(opt, 3)], None)
+
+
+# Warnings
+
+
+def steps_that_warn(opt, scheduler, order):
+    """Which of the scheduler's steps warn, `order` being "o" and "s" for the two steps."""
+    warned = []
+    for what in order:
+        if what == "o":
+            opt.step()
+            continue
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scheduler.step()
+        assert all(w.filename == __file__ for w in caught)  # the caller's line, not ours
+        warned.append(any("before optimizer.step()" in str(w.message) for w in caught))
+    return warned
+
+
+@pytest.mark.parametrize("make", [ours, torchs])
+@pytest.mark.parametrize("name", [*SIMPLE, "nested"])
+@pytest.mark.parametrize(
+    ("before", "order", "expected"),
+    [
+        ("", "os", [False]),
+        ("", "s", [True]),
+        ("", "sos", [True, False]),
+        ("", "oss", [False, False]),  # a schedule may be finer than the steps
+        ("o", "s", [True]),  # the first rate of this schedule is never used
+        ("o", "oos", [False]),
+    ],
+)
+def test_the_order_is_warned_of_when_it_is_wrong(make, name, before, order, expected):
+    opt = make()
+    for _ in before:
+        opt.step()
+    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE[name])
+    assert steps_that_warn(opt, scheduler, order) == expected
+
+
+@pytest.mark.parametrize("make", [ours, torchs])
+def test_the_order_is_known_after_pickling_and_loading(make):
+    for stepped in (False, True):
+        opt = make()
+        scheduler = lr_scheduler.StepLR(opt, 3)
+        if stepped:
+            opt.step()
+        for copied in (pickle.loads(pickle.dumps(scheduler)), copy.deepcopy(scheduler)):
+            assert steps_that_warn(copied.optimizer, copied, "s") == [not stepped]
+            assert steps_that_warn(copied.optimizer, copied, "s") == [False]
+        other = make()
+        loaded = lr_scheduler.StepLR(other, 3)
+        loaded.load_state_dict(scheduler.state_dict())
+        assert steps_that_warn(other, loaded, "s") == [not stepped]
+        copied = pickle.loads(pickle.dumps(lr_scheduler.StepLR(make(), 3)))
+        assert steps_that_warn(copied.optimizer, copied, "os") == [False]
+
+
+def test_nothing_of_the_optimizer_is_patched():
+    for make in (ours, torchs):
+        opt = make()
+        lr_scheduler.StepLR(opt, 3)
+        assert "step" not in vars(opt)
+    lr_scheduler.ReduceLROnPlateau(opt).step(1.0)  # which skips no rate, and does not warn
+
+
+def test_epoch_is_deprecated_and_jumps():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.ExponentialLR(opt, 0.5)
+    opt.step()
+    with pytest.warns(UserWarning, match="epoch parameter"):
+        scheduler.step(3)
+    assert (scheduler.last_epoch, rates_of(opt)) == (3, [0.125])
+    scheduler.step()
+    assert rates_of(opt) == [0.0625]
+    plateau = lr_scheduler.ReduceLROnPlateau(opt)
+    with pytest.warns(UserWarning, match="epoch parameter"):
+        plateau.step(1.0, 7)
+    assert plateau.last_epoch == 7
+    with pytest.warns(UserWarning, match="please use `get_last_lr"):
+        assert scheduler.get_lr() == [0.0625]
+
+
+@pytest.mark.parametrize("mult", [1, 2, 3])
+def test_warm_restarts_take_fractions_of_epochs(mult):
+    a, b = ours([1.0]), torchs([1.0])
+    mine = lr_scheduler.CosineAnnealingWarmRestarts(a, 3, mult)
+    theirs = TORCH.CosineAnnealingWarmRestarts(b, 3, mult)
+    a.step()
+    for epoch in (0.5, 2.75, 3.0, 5.5, 9.25, 11.0, 2.5, 30.125):
+        mine.step(epoch)
+        theirs.step(epoch)
+        for _ in range(2):
+            assert rates_of(a) == pytest.approx(rates_of(b), rel=1e-14)
+            assert (mine.T_cur, mine.T_i) == (theirs.T_cur, theirs.T_i)
+            assert mine.last_epoch == theirs.last_epoch
+            mine.step()
+            theirs.step()
+            if epoch == 2.5 and mult > 1:
+                break
+    with pytest.raises(ValueError, match="epoch"):
+        mine.step(-1)
+
+
+def test_restarts_are_exact_where_torchs_logarithm_is_not():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.CosineAnnealingWarmRestarts(opt, 1, 10)
+    begins = [0, 1, 11, 111, 1111, 11111, 111111]
+    assert scheduler.lr_at(begins).tolist() == [[1.0] * len(begins)]
+    assert [scheduler.lr_at(begin) for begin in begins] == [[1.0]] * len(begins)
+
+
+# lr_at
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "nested"])
+def test_lr_at_is_pure_and_takes_any_shape(name):
+    opt = ours()
+    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE[name])
+    before = copy.deepcopy(scheduler.state_dict()), copy.deepcopy(rates_of(opt))
+    steps = np.arange(24).reshape(2, 3, 4)
+    table = scheduler.lr_at(steps)
+    assert table.shape == (2, 2, 3, 4)
+    assert table.dtype == np.float64
+    for step in (0, 7, np.int64(23), np.array(11)):
+        rates = scheduler.lr_at(step)
+        assert [type(rate) for rate in rates] == [float, float]
+        assert rates == list(table.reshape(2, 24)[:, int(step)])
+    assert scheduler.lr_at(np.array([], int)).shape == (2, 0)
+    for bad in (-1, [-1, 2], math.nan):
+        with pytest.raises(ValueError, match="t: "):
+            scheduler.lr_at(bad)
+    assert (scheduler.state_dict(), rates_of(opt)) == before
+
+
+# Schedulers of one's own
+
+
+def test_a_scheduler_of_ones_own_is_a_formula():
+    class InverseSqrtLR(lr_scheduler.LRScheduler):
+        def __init__(self, optimizer, scale, last_epoch=-1):
+            self.scale = scale
+            super().__init__(optimizer, last_epoch)
+
+        def multiplier(self, xp, t):
+            return xp.power(1 + t / self.scale, -0.5)
+
+    opt = ours([1.0])
+    scheduler = lr_scheduler.WarmupLR(opt, 1, InverseSqrtLR(opt, 1))
+    rates, _ = run(opt, scheduler, 4)
+    np.testing.assert_allclose(rates[:, 0], [0.5, 1, 0.5**0.5, 3**-0.5, 0.5], rtol=1e-15)
+    assert scheduler.state_dict()["_schedulers"][1]["scale"] == 1
+    with pytest.raises(NotImplementedError, match="LRScheduler has no multiplier"):
+        lr_scheduler.LRScheduler(opt)
+
+
+def test_a_scheduler_that_is_written_for_torch_works():
+    def methods(base):
+        class Halving(base):
+            def get_lr(self):
+                if not self._get_lr_called_within_step:
+                    warnings.warn("use get_last_lr()", UserWarning, stacklevel=2)
+                if self._is_initial:
+                    return [group["lr"] for group in self.optimizer.param_groups]
+                return [group["lr"] * 0.5 for group in self.optimizer.param_groups]
+
+            def _get_closed_form_lr(self):
+                return [base * 0.5**self.last_epoch for base in self.base_lrs]
+
+        return Halving
+
+    a, b = ours(), torchs()
+    mine = methods(lr_scheduler.LRScheduler)(a)
+    theirs = methods(TORCH.LRScheduler)(b)
+    x, _ = run(a, mine, 5)
+    y, _ = run(b, theirs, 5)
+    np.testing.assert_array_equal(x, y)
+    with pytest.warns(UserWarning, match="epoch"):
+        mine.step(2)
+    assert rates_of(a) == [BASES[0] / 4, BASES[1] / 4]
+    with pytest.raises(NotImplementedError, match="no closed form"):
+        mine.lr_at(3)
+    assert "<figcaption>" in mine._repr_html_()
+    mine.load_state_dict(mine.state_dict())
+    mine.step()
+    assert rates_of(a) == [BASES[0] / 8, BASES[1] / 8]
+
+
+# Looking at it
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "nested", "ReduceLROnPlateau"])
+def test_a_notebook_shows_the_curve(name):
+    opt = ours()
+    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE.get(name, {}))
+    before = scheduler.state_dict()
+    figure = ElementTree.fromstring(scheduler._repr_html_())
+    lines = figure.findall(".//{http://www.w3.org/2000/svg}polyline")
+    assert 1 <= len(lines) <= 2
+    assert type(scheduler).__name__ in figure.find("figcaption").text
+    assert type(scheduler).__name__ in repr(scheduler)
+    assert scheduler.state_dict() == before
+
+
+# The contract of torch
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"])
+def test_the_signature_is_torchs(name):
+    def parameters(cls):
+        found = inspect.signature(cls).parameters.values()
+        return [(p.name, p.kind, p.default) for p in found]
+
+    assert parameters(find(name)) == parameters(find(name, torch))
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"])
+def test_torch_and_arrayopt_load_each_others_state(name):
+    def make(opt, module=None):
+        if name in SIMPLE or name == "ReduceLROnPlateau":
+            return find(name, module)(opt, **SIMPLE.get(name, {}))
+        members = [find(n, module)(opt, **SIMPLE[n]) for n in ("LinearLR", "CosineAnnealingLR")]
+        if name == "ChainedScheduler":
+            return find(name, module)(members)
+        return find(name, module)(opt, members, [5])
+
+    metrics = (1.0,) if name == "ReduceLROnPlateau" else ()
+    for source, target in ((ours, torchs), (torchs, ours)):
+        a, b = source(), target()
+        first = make(a, torch if source is torchs else None)
+        second = make(b, torch if target is torchs else None)
+        a.step()
+        b.step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(7):
+                first.step(*metrics)
+            second.load_state_dict(first.state_dict())
+            if target is torchs:  # which does not restore the rates
+                for group, other in zip(b.param_groups, a.param_groups):
+                    group["lr"] = other["lr"]
+            assert rates_of(b) == rates_of(a)
+            for _ in range(20):
+                first.step(*metrics)
+                second.step(*metrics)
+                assert rates_of(b) == pytest.approx(rates_of(a), rel=1e-13)
+
+
+PUBLIC = [*lr_scheduler.__all__, "SWALR"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_schedule_tells_its_equation_source_errors_and_an_example(name):
+    cls = find(name)
+    doc = inspect.getdoc(cls) or ""
+    parts = [".. math::", "Parameters", "Raises", "Examples", ">>> "]
+    for part in parts if name == "LRScheduler" else [*parts, "References"]:
+        assert part in doc
+    for parameter in list(inspect.signature(cls).parameters):
+        assert parameter in doc
+    for attribute, member in vars(cls).items():
+        if not attribute.startswith("_") and callable(member):
+            assert inspect.getdoc(getattr(cls, attribute)), f"{name}.{attribute}"

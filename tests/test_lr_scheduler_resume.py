@@ -1,0 +1,293 @@
+"""Going on from a saved state gives the same bits as going straight on."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import arrayopt as optim
+from arrayopt import lr_scheduler, swa_utils
+
+STEPS = 1000
+L = lr_scheduler
+
+
+class Decay:
+    """A callable object, whose attributes are saved."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate**step
+
+
+def sequence(opt):
+    return L.SequentialLR(
+        opt, [L.LinearLR(opt, 0.1, 1, 50), L.CosineAnnealingLR(opt, 300, 1e-3)], [50]
+    )
+
+
+def chain(opt):
+    return L.ChainedScheduler([L.ExponentialLR(opt, 0.999), L.ConstantLR(opt, 0.3, 70)])
+
+
+def mixed_chain(opt):
+    return L.ChainedScheduler([L.CosineAnnealingLR(opt, 77, 0.01), L.ExponentialLR(opt, 0.999)])
+
+
+def plateaus(opt):
+    plateau = L.ReduceLROnPlateau(opt, factor=0.9, patience=2, cooldown=3)
+    return L.ChainedScheduler([sequence(opt), plateau])
+
+
+def deep(opt):
+    inner = L.SequentialLR(opt, [chain(opt), L.StepLR(opt, 90, 0.7)], [200])
+    middle = L.ChainedScheduler([inner, L.PolynomialLR(opt, 1500)])
+    outer = L.SequentialLR(opt, [L.OneCycleLR(opt, 0.5, 100), middle], [100])
+    return L.ChainedScheduler([outer, L.MultiStepLR(opt, [500], 0.5)])
+
+
+MAKE = {
+    "LambdaLR": lambda o: L.LambdaLR(o, Decay(0.99)),
+    "MultiplicativeLR": lambda o: L.MultiplicativeLR(o, lambda t: 1 - 1 / (t + 5)),
+    "StepLR": lambda o: L.StepLR(o, 37, 0.9),
+    "MultiStepLR": lambda o: L.MultiStepLR(o, [5, 300, 300, 800], 0.5),
+    "ConstantLR": lambda o: L.ConstantLR(o, 0.3, 500),
+    "LinearLR": lambda o: L.LinearLR(o, 0.1, 0.9, 777),
+    "ExponentialLR": lambda o: L.ExponentialLR(o, 0.997),
+    "PolynomialLR": lambda o: L.PolynomialLR(o, 1200, 0.7),
+    "CosineAnnealingLR": lambda o: L.CosineAnnealingLR(o, 130, 1e-3),
+    "CosineAnnealingWarmRestarts": lambda o: L.CosineAnnealingWarmRestarts(o, 7, 2, 1e-3),
+    "CyclicLR": lambda o: L.CyclicLR(o, 0.01, 0.7, 30, 50, mode="exp_range", gamma=0.999),
+    "CyclicLR, a scale of one's own": lambda o: L.CyclicLR(o, 0.01, 0.7, 30, scale_fn=Decay(0.9)),
+    "OneCycleLR": lambda o: L.OneCycleLR(o, [0.5, 0.7], 1000, three_phase=True),
+    "ReduceLROnPlateau": lambda o: L.ReduceLROnPlateau(o, factor=0.9, patience=2, cooldown=3),
+    "SWALR": lambda o: swa_utils.SWALR(o, [0.05, 0.01], 700),
+    "WarmupLR": lambda o: L.WarmupLR(o, 30, L.StepLR(o, 100, 0.5)),
+    "WarmupStableDecayLR": lambda o: L.WarmupStableDecayLR(o, 30, 500, 300, 0.01),
+    "CosineWarmupLR": lambda o: L.CosineWarmupLR(o, 30, 900),
+    "a sequence": sequence,
+    "a chain": chain,
+    "a chain that is no product": mixed_chain,
+    "a chain of a sequence and a plateau": plateaus,
+    "four deep": deep,
+}
+WITH_METRICS = {"ReduceLROnPlateau", "a chain of a sequence and a plateau"}
+
+
+def numpys(kind=float):
+    groups = [{"params": [np.zeros(1)], "lr": kind(rate)} for rate in (0.1, 2.5)]
+    return optim.Adam(groups)
+
+
+def torchs(kind=float):
+    groups = [{"params": [torch.zeros(1)], "lr": kind(rate)} for rate in (0.1, 2.5)]
+    return torch.optim.Adam(groups)
+
+
+def float32(rate):
+    return np.array(rate, np.float32)
+
+
+def present(opt):
+    return [(float(group["lr"]), float(group["betas"][0])) for group in opt.param_groups]
+
+
+METRICS = np.abs(np.random.default_rng(0).standard_normal(STEPS)).tolist()
+
+
+def advance(name, opt, scheduler, first, last):
+    """The rates and momenta from step `first` to `last`, changed by hand on the way."""
+    opt.step()
+    seen = []
+    for step in range(first, last):
+        scheduler.step(*((METRICS[step],) if name in WITH_METRICS else ()))
+        if step in (150, 600):
+            group = opt.param_groups[1]
+            if isinstance(group["lr"], np.ndarray):
+                group["lr"] *= 0.5
+            else:
+                group["lr"] = group["lr"] * 0.5
+        seen.append((present(opt), [float(rate) for rate in scheduler.get_last_lr()]))
+    return seen
+
+
+@cache
+def straight(name, kind):
+    """All steps, without saving and loading."""
+    opt = numpys(kind)
+    return advance(name, opt, MAKE[name](opt), 0, STEPS)
+
+
+def build_load(name, make_optimizer, kind, saved, order):
+    """A new optimizer and scheduler, made and loaded in some order."""
+    opt_state, state = saved
+    opt = make_optimizer(kind)
+    if order == "optimizer first":
+        opt.load_state_dict(opt_state)
+    scheduler = MAKE[name](opt)
+    if order == "optimizer second":
+        opt.load_state_dict(opt_state)
+    scheduler.load_state_dict(state)
+    if order == "optimizer last":
+        opt.load_state_dict(opt_state)
+    return opt, scheduler
+
+
+ORDERS = ["optimizer first", "optimizer second", "optimizer last", "optimizer never"]
+
+
+@pytest.mark.parametrize("name", MAKE)
+@settings(max_examples=3, deadline=None)
+@given(
+    where=st.integers(0, STEPS - 1),
+    kind=st.sampled_from([float, np.array, float32]),
+    order=st.sampled_from(ORDERS),
+)
+def test_saved_and_loaded_at_any_step_it_gives_the_same_bits(name, where, kind, order):
+    opt = numpys(kind)
+    scheduler = MAKE[name](opt)
+    head = advance(name, opt, scheduler, 0, where)
+    saved = pickle.loads(pickle.dumps((opt.state_dict(), scheduler.state_dict())))
+    before = copy.deepcopy(saved[1])
+    opt, scheduler = build_load(name, numpys, kind, saved, order)
+    assert scheduler.last_epoch == where
+    tail = advance(name, opt, scheduler, where, STEPS)
+    assert head + tail == straight(name, kind)
+    assert saved[1] == before  # what was loaded is not changed, nor shared
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_loading_restores_the_rates_at_once(name):
+    opt = numpys()
+    scheduler = MAKE[name](opt)
+    advance(name, opt, scheduler, 0, 123)
+    for make_optimizer in (numpys, torchs):
+        other = make_optimizer()
+        loaded = MAKE[name](other)
+        loaded.load_state_dict(scheduler.state_dict())
+        assert [rate for rate, _ in present(other)] == [rate for rate, _ in present(opt)]
+        assert loaded.get_last_lr() == scheduler.get_last_lr()
+        if loaded.momentum_at(0) is not None:
+            assert present(other) == present(opt)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("where", [0, 1, 150, 333])
+def test_two_schedulers_of_one_optimizer_are_loaded_in_any_order(order, where):
+    def make(opt):
+        return [L.CosineAnnealingLR(opt, 90, 1e-3), L.ExponentialLR(opt, 0.99)]
+
+    def go(opt, schedulers, steps):
+        opt.step()
+        seen = []
+        for _ in range(steps):
+            for scheduler in schedulers:
+                scheduler.step()
+            seen.append(present(opt))
+        return seen
+
+    opt = numpys()
+    whole = go(opt, make(opt), 400)
+    opt = numpys()
+    schedulers = make(opt)
+    go(opt, schedulers, where)
+    states = [scheduler.state_dict() for scheduler in schedulers]
+    opt = numpys()
+    schedulers = make(opt)
+    for number in order:
+        schedulers[number].load_state_dict(states[number])
+    assert go(opt, schedulers, 400 - where) == whole[where:]
+
+
+@pytest.mark.parametrize("name", [n for n in MAKE if n not in ("MultiplicativeLR",)])
+def test_a_copy_goes_on_alike(name):
+    opt = numpys()
+    scheduler = MAKE[name](opt)
+    advance(name, opt, scheduler, 0, 20)
+    copies = [copy.deepcopy(scheduler)]
+    if name != "four deep":
+        copies.append(pickle.loads(pickle.dumps(scheduler)))
+    expected = advance(name, opt, scheduler, 20, 200)
+    for other in copies:
+        assert advance(name, other.optimizer, other, 20, 200) == expected
+
+
+def test_a_group_that_was_added_is_loaded():
+    def make(groups):
+        return optim.SGD([{"params": [np.zeros(1)], "lr": 1.0} for _ in range(groups)], lr=1.0)
+
+    opt = make(1)
+    scheduler = L.ExponentialLR(opt, 0.5)
+    opt.step()
+    opt.add_param_group({"params": [np.zeros(1)], "lr": 4.0})
+    other = make(2)
+    other.param_groups[1]["lr"] = 4.0
+    loaded = L.ExponentialLR(other, 0.5)
+    loaded.load_state_dict(scheduler.state_dict())  # it has not yet seen the group
+    for each in (scheduler, loaded):
+        each.step()
+        assert each.get_last_lr() == [0.5, 2.0]
+    with pytest.raises(ValueError, match="2 parameter groups, but this one has 1"):
+        L.ExponentialLR(make(1), 0.5).load_state_dict(scheduler.state_dict())
+
+
+def test_arguments_are_loaded_and_functions_are_not():
+    opt = numpys()
+    state = L.LambdaLR(opt, [Decay(0.9), lambda t: 1.0]).state_dict()
+    assert state["lr_lambdas"] == [{"rate": 0.9}, None]
+    other = numpys()
+    loaded = L.LambdaLR(other, [Decay(0.1), lambda t: 0.5])
+    loaded.load_state_dict(state)
+    assert loaded.lr_at(1) == [0.1 * 0.9, 2.5 * 0.5]
+    builtin = L.LambdaLR(opt, [abs, float])
+    assert builtin.state_dict()["lr_lambdas"] == [None, None]
+    step = L.StepLR(other, 9)
+    step.load_state_dict(L.StepLR(opt, 3, 0.5).state_dict())
+    assert (step.step_size, step.gamma) == (3, 0.5)
+
+
+def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing():
+    opt = numpys()
+    scheduler = sequence(opt)
+    before = scheduler.state_dict()
+    good = before["_schedulers"]
+    bad = [
+        (3, TypeError, "must be a dict, but got int"),
+        ({}, KeyError, "_milestones.*which this one lacks"),
+        (L.StepLR(numpys(), 3).state_dict(), KeyError, "_milestones"),
+        ({**before, "_schedulers": good[:1]}, ValueError, "with 1 schedulers, but this one has 2"),
+        ({**before, "_schedulers": good[::-1]}, KeyError, "state_dict of a LinearLR has"),
+    ]
+    for state, error, message in bad:
+        with pytest.raises(error, match=message):
+            scheduler.load_state_dict(state)
+        assert scheduler.state_dict() == before
+
+
+def test_a_state_holds_numbers_and_shares_nothing():
+    opt = numpys(np.array)
+    scheduler = deep(opt)
+
+    def check(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            for entry in value:
+                check(entry)
+        else:
+            assert value is None or isinstance(value, int | float | str)
+
+    check(scheduler.state_dict())
+    scheduler.state_dict()["_last_lr"][0] = 77.0
+    scheduler.state_dict()["_schedulers"][1]["milestones"][3] = 1
+    assert scheduler.get_last_lr()[0] != 77.0
+    assert scheduler._schedulers[1].milestones == {500: 1}
