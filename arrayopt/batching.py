@@ -196,10 +196,6 @@ class RowWork(Work):
     and scattered back.
     """
 
-    def still_holds(self, *_: Any) -> bool:
-        """Never: the entries that are touched are others each time."""
-        return False
-
     def update(self, executor: Executor) -> None:
         """Carry out the program on the entries that the gradient touches."""
         batch = self.batch
@@ -301,61 +297,91 @@ def build(
     Agenda
     """
     differentiable = bool(options.get("differentiable"))
-    gradients = list(grads)
-    arrays: dict[int, Array] = {}
-    members: dict[Any, list[int]] = {}
+    members: dict[Any, list[_Member]] = {}
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
         if not is_trained(param, grad):
             continue
         label = labels(index)
-        array = arrays[index] = data_of(param, label, differentiable)
+        array = data_of(param, label, differentiable)
         _check_kind(grad, takes, options, name, label)
-        grad = gradients[index] = read_grad(grad, array, label, densify=moves_all)
-        entry = state.get(param, {})
-        present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
-        for key in present:
-            _check_state(entry[key], array, key, label)
-        scalars = tuple(
-            state_number(entry[s.name], s.name, label) if s.name in entry else s.start(options)
-            for s in slots
-            if s.scalar
-        )
+        grad = read_grad(grad, array, label, densify=moves_all)
+        entry = state.get(param)
+        present, scalars = _read_entry(entry or {}, array, slots, options, label)
         alone = None
         if isinstance(grad, SparseGrad):
             _check_slots(slots, present, label)
             alone = index
-        key_ = (library(array), array.dtype, str(device(array)), alone, present, scalars)
-        members.setdefault(key_, []).append(index)
-
-    works: list[Work] = []
-    for (*_, alone, present, scalars), indices in members.items():
-        own = [arrays[index] for index in indices]
-        own_grads = [gradients[index] for index in indices]
-        states = [state.get(params[index]) for index in indices]
-        batch = Batch(
-            rule=rule,
-            group=options,
-            params=[params[index] for index in indices],
-            arrays=own,
-            grads=own_grads if differentiable or alone is not None else [*map(detach, own_grads)],
-            states={key: [entry[key] for entry in states if entry] for key in present},
-            scalars=dict(zip((slot.name for slot in slots if slot.scalar), scalars)),
-            rebind=differentiable or not all(map(is_writeable, own)),
-        )
-        kind = Work if alone is None else RowWork
-        works.append(
-            kind(
-                batch=batch,
-                indices=indices,
-                choices=choices(own[0], options),
-                slots=slots,
-                states=states,
-                shapes=[array.shape for array in own],
-                dtypes=[grad.dtype for grad in own_grads],
-            )
-        )
-    passed_over = [index for index in range(len(params)) if index not in arrays]
+        key = (library(array), array.dtype, str(device(array)), alone, present, scalars)
+        members.setdefault(key, []).append(_Member(index, param, array, grad, entry))
+    works = [
+        _work(rule, slots, options, present, scalars, alike)
+        for (*_, present, scalars), alike in members.items()
+    ]
+    trained = {index for work in works for index in work.indices}
+    passed_over = [index for index in range(len(params)) if index not in trained]
     return Agenda(works, passed_over, slots, _switches(options))
+
+
+class _Member(NamedTuple):
+    """A parameter that has been checked: its place in the group, and what a step needs of it."""
+
+    place: int
+    param: Any
+    array: Array
+    grad: Any
+    entry: dict[str, Any] | None
+
+
+def _read_entry(
+    entry: Mapping[str, Any],
+    array: Array,
+    slots: tuple[StateSlot, ...],
+    options: Mapping[str, Any],
+    label: str,
+) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The names of the state arrays that a parameter has, checked, and its state numbers."""
+    present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
+    for key in present:
+        _check_state(entry[key], array, key, label)
+    scalars = tuple(
+        state_number(entry[s.name], s.name, label) if s.name in entry else s.start(options)
+        for s in slots
+        if s.scalar
+    )
+    return present, scalars
+
+
+def _work(
+    rule: Callable[..., Any],
+    slots: tuple[StateSlot, ...],
+    options: Mapping[str, Any],
+    present: tuple[str, ...],
+    scalars: tuple[Any, ...],
+    members: Sequence[_Member],
+) -> Work:
+    """The work on parameters that are alike."""
+    indices, params, arrays, grads, states = map(list, zip(*members))
+    differentiable = bool(options.get("differentiable"))
+    batch = Batch(
+        rule=rule,
+        group=options,
+        params=params,
+        arrays=arrays,
+        grads=grads if differentiable else [*map(detach, grads)],
+        states={key: [entry[key] for entry in states if entry] for key in present},
+        scalars=dict(zip((slot.name for slot in slots if slot.scalar), scalars)),
+        rebind=differentiable or not all(map(is_writeable, arrays)),
+    )
+    kind = RowWork if isinstance(grads[0], SparseGrad) else Work
+    return kind(
+        batch=batch,
+        indices=indices,
+        choices=choices(arrays[0], options),
+        slots=slots,
+        states=states,
+        shapes=[array.shape for array in arrays],
+        dtypes=[grad.dtype for grad in grads],
+    )
 
 
 def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:

@@ -111,8 +111,9 @@ def clip_grad_norm_(
     ----------
     parameters : iterable or mapping
         Parameters with ``.grad`` (`Parameter`, torch's, ...), whose gradients are clipped, or
-        bare arrays, each of which is itself a gradient; a mapping of names to either; or a single
-        one. Gradients are scaled in place; one that is immutable (of JAX) is replaced by a new
+        bare arrays, each of which is itself a gradient (but a torch tensor is a parameter); a
+        mapping of names to either; or a single one. Gradients are scaled in place; one that is
+        immutable (of JAX) is replaced by a new
         ``.grad``. None stands for no gradient. One that is there several times counts as often
         in the norm, and is scaled once. Of sparse ones (`SparseGrad`, torch's COO) the values are
         scaled; in the norm, those with the same index are summed first.
@@ -306,6 +307,12 @@ def _gradients(parameters: Any) -> list[_Gradient]:
         given = entry if bare else entry.grad
         if given is not None:
             grads.append(_changeable(_read(given, label), owner=None if bare else entry))
+    if not grads and any(is_array(e) and not getattr(e, "requires_grad", True) for _, e in entries):
+        warnings.warn(
+            "there is no gradient to clip: a torch tensor counts as a parameter, of which .grad is "
+            "clipped; these have none and require none",
+            stacklevel=3,
+        )
     return grads
 
 
@@ -319,8 +326,8 @@ def _read(given: Any, label: str) -> _Gradient:
     dense = isinstance(values, np.generic) or (is_array(values) and not is_sparse(values))
     if not dense or isinstance(values, np.ma.MaskedArray):
         raise TypeError(
-            f"gradient {label}: expected an array or an arrayopt.SparseGrad, but got "
-            f"{type(values).__name__}"
+            f"gradient {label}: expected an array or an arrayopt.SparseGrad (its from_scipy makes "
+            f"one of SciPy's arrays), but got {type(values).__name__}"
         )
     on_numpy = isinstance(values, np.ndarray | np.generic)
     values = np.asarray(values) if on_numpy else detach(values)

@@ -69,10 +69,13 @@ def is_writeable(array: Array) -> bool:
 
 
 def is_sparse(obj: object) -> bool:
-    """Whether `obj` is a sparse array, of torch, SciPy, CuPy or PyData."""
+    """Whether `obj` is a sparse array, of torch, SciPy, CuPy or PyData, or a `SparseGrad`."""
+    if _is_numpy(obj):
+        return False
     if compat.is_torch_array(obj):
         return "sparse" in str(getattr(obj, "layout", ""))  # is_sparse means COO alone
-    return ".sparse" in f".{type(obj).__module__}" and hasattr(obj, "nnz")
+    homes = (cls.__module__ for cls in type(obj).__mro__)
+    return any(".sparse" in f".{home}" for home in homes) and hasattr(obj, "nnz")
 
 
 def is_floating(array: Array) -> bool:

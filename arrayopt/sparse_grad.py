@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,13 +48,13 @@ class SparseGrad:
     Attributes
     ----------
     indices, values, shape
-        As passed, `indices` with two dimensions and on the library and device of `values`. The
-        values are not copied.
+        As passed; `indices` as int64, with two dimensions, of the library and device of `values`.
+        The values are not copied.
 
     Raises
     ------
     TypeError
-        If `values` is no array, or `indices` holds no integers.
+        If `values` is no array, `indices` holds no integers, or `shape` is no sequence of them.
     ValueError
         If the shapes do not fit together, or an index is out of range.
 
@@ -78,17 +79,9 @@ class SparseGrad:
                 "expected real or complex floating-point numbers as values, but got dtype "
                 f"{values.dtype}"
             )
-        xp = array_namespace(values)
-        if not is_array(indices):
-            indices = np.asarray(indices if len(indices) else np.zeros(0, np.int64))
-        if library(indices) != library(values):
-            indices = xp.asarray(np.asarray(indices))
-        if not xp.isdtype(indices.dtype, "integral"):
-            raise TypeError(f"expected integers as indices, but got dtype {indices.dtype}")
-        indices = compat.to_device(indices, device(values))
-        self.indices: Array = indices[None, :] if indices.ndim == 1 else indices
+        self.indices: Array = _indices(indices, values)
         self.values = values
-        self.shape = tuple(int(length) for length in shape)
+        self.shape = _lengths(shape)
         self.check()
 
     def check(self) -> None:
@@ -182,18 +175,17 @@ class SparseGrad:
         should be.
         """
         xp = array_namespace(self.values)
-        indices, values = self.indices, self.values
+        indices, values = self.indices, detach(self.values)
         if not is_complex(values):
             values = xp.astype(values, compute_dtype(values), copy=False)
         place = self._places()
         if self.nnz > 1 and not bool(xp.all(place[1:] > place[:-1])):
             order = xp.argsort(place, stable=True)
             place = xp.take(place, order, axis=0)
-            sums = _running_sums(xp, place, xp.take(values, order, axis=0))
-            is_last = xp.concat([place[1:] != place[:-1], xp.ones_like(place[:1]) == 1])
-            (last,) = xp.nonzero(is_last)
-            values = xp.take(sums, last, axis=0)
-            indices = xp.take(indices, xp.take(order, last, axis=0), axis=1)
+            is_first = xp.concat([xp.ones_like(place[:1]) == 1, place[1:] != place[:-1]])
+            (first,) = xp.nonzero(is_first)
+            values = _sums(place, xp.take(values, order, axis=0), first)
+            indices = xp.take(indices, xp.take(order, first, axis=0), axis=1)
         return self._with(indices, values)
 
     def to_dense(self) -> Array:
@@ -243,6 +235,42 @@ def as_sparse_grad(grad: Any) -> SparseGrad:
         coo = detach(grad).to_sparse_coo()
         return SparseGrad(coo._indices(), coo._values(), coo.shape)
     return SparseGrad.from_scipy(grad)
+
+
+def _indices(indices: Any, values: Array) -> Array:
+    """Indices, whatever they are given as, as an int64 array of two dimensions beside `values`."""
+    if not is_array(indices):
+        try:
+            indices = np.asarray(indices)
+        except ValueError:
+            raise ValueError("expected indices of equal lengths, but got rows of several") from None
+        indices = indices.astype(np.int64) if indices.size == 0 else indices
+    xp = array_namespace(indices)
+    if not xp.isdtype(indices.dtype, "integral"):
+        raise TypeError(f"expected integers as indices, but got dtype {indices.dtype}")
+    indices = xp.astype(indices, xp.int64, copy=False)
+    if library(indices) != library(values):
+        indices = array_namespace(values).asarray(np.asarray(indices))
+    indices = compat.to_device(indices, device(values))
+    return indices[None, :] if indices.ndim == 1 else indices
+
+
+def _lengths(shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of Python integers."""
+    try:
+        return tuple(operator.index(length) for length in shape)
+    except TypeError:
+        raise TypeError(f"expected a sequence of integers as shape, but got {shape!r}") from None
+
+
+def _sums(places: Array, values: Array, first: Array) -> Array:
+    """The sums of values with equal places, which are sorted and begin anew at `first`."""
+    if isinstance(values, np.ndarray):
+        return np.add.reduceat(values, first, axis=0)
+    xp = array_namespace(values)
+    sums = _running_sums(xp, places, values)
+    last = xp.concat([first[1:] - 1, xp.ones_like(first[:1]) * (places.shape[0] - 1)])
+    return xp.take(sums, last, axis=0)
 
 
 def _running_sums(xp: Any, places: Array, values: Array) -> Array:

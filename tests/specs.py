@@ -9,6 +9,25 @@ import arrayopt as optim
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How exact an algorithm is.
+
+    Attributes
+    ----------
+    double : float
+        The largest relative difference from torch in double precision, after 1,000 steps.
+    single : float
+        The error in single precision against double precision, as a multiple of torch's.
+    ulps : int
+        The largest distance of for-loop and foreach, in units in the last place.
+    """
+
+    double: float = 1e-12
+    single: float = 1.25
+    ulps: int = 4
+
+
+@dataclass(frozen=True)
 class Spec:
     """What the tests know about an algorithm.
 
@@ -22,6 +41,10 @@ class Spec:
         multiply-add saves one, so that the error of NumPy in single precision is 1.3 of torch's.)
     state : dict of str to list of str
         The entries of the state under each option that adds some; ``""`` for those always there.
+    bounds : Bounds
+        How far the numbers may be from torch's.
+    errors : list of (dict, type, str)
+        Options that are refused, the error, and what its message says.
     kind : str
         "elementwise": each element is updated by itself, from dense gradients. "sparse": the
         entries that a sparse gradient touches. "closure": all elements together.
@@ -31,6 +54,8 @@ class Spec:
     options: list[dict[str, Any]]
     state: dict[str, list[str]] = field(default_factory=dict)
     kind: str = "elementwise"
+    bounds: Bounds = Bounds()
+    errors: list[Refused] = field(default_factory=list)
 
     @property
     def cls(self) -> type[optim.Optimizer]:
@@ -41,6 +66,28 @@ class Spec:
         """The entries of the state that are numbers."""
         return {slot.name for slot in self.cls.state_table if slot.scalar}
 
+
+Refused = tuple[dict[str, Any], type[Exception], str]
+NAN = float("nan")
+
+_LR: list[Refused] = [
+    ({"lr": -0.1}, ValueError, "Invalid learning rate: -0.1"),
+    ({"lr": NAN}, ValueError, "Invalid learning rate: nan"),
+]
+_DECAY: list[Refused] = [
+    ({"weight_decay": -1}, ValueError, "Invalid weight_decay value: -1"),
+    ({"weight_decay": NAN}, ValueError, "Invalid weight_decay value: nan"),
+]
+_EPS: list[Refused] = [({"eps": -1e-8}, ValueError, "Invalid epsilon value: -1e-08")]
+_BETAS: list[Refused] = [
+    ({"betas": (1.0, 0.9)}, ValueError, "Invalid beta parameter at index 0: 1.0"),
+    ({"betas": (0.9, -0.1)}, ValueError, "Invalid beta parameter at index 1: -0.1"),
+    ({"betas": (0.9, NAN)}, ValueError, "Invalid beta parameter at index 1: nan"),
+    ({"betas": (0.9,)}, ValueError, "Invalid betas: expected 2 numbers, but got"),
+    ({"betas": 0.9}, ValueError, "Invalid betas: expected 2 numbers, but got 0.9"),
+    ({"betas": (0.9, "x")}, TypeError, "betas must be a number .* str: 'x'"),
+]
+_OF_ADAM = [*_LR, *_DECAY, *_EPS, *_BETAS]
 
 _ADAM = [
     {},
@@ -67,17 +114,37 @@ SPECS = [
             {"maximize": True},
         ],
         {"momentum": ["momentum_buffer"]},
+        errors=[
+            *_LR,
+            *_DECAY,
+            ({"momentum": -0.5}, ValueError, "Invalid momentum value: -0.5"),
+            ({"momentum": None}, TypeError, "momentum must be a number .* NoneType"),
+            ({"dampening": "x"}, TypeError, "dampening must be a number .* got str"),
+            ({"nesterov": True}, ValueError, "Nesterov momentum requires a momentum and zero"),
+            (
+                {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
+                ValueError,
+                "momentum=0.9 and dampening=0.1",
+            ),
+        ],
     ),
     Spec(
         "Adam",
         [*_ADAM, {"weight_decay": 0.1, "decoupled_weight_decay": True}],
         _ADAM_STATE,
+        errors=_OF_ADAM,
     ),
-    Spec("AdamW", [*_ADAM, {"weight_decay": 0.0}], _ADAM_STATE),
+    Spec("AdamW", [*_ADAM, {"weight_decay": 0.0}], _ADAM_STATE, errors=_OF_ADAM),
     Spec(
         "Adadelta",
         [{}, {"rho": 0.8, "eps": 1e-3}, {"weight_decay": 0.1, "lr": 0.5, "maximize": True}],
         {"": ["step", "square_avg", "acc_delta"]},
+        errors=[
+            *_LR,
+            *_DECAY,
+            *_EPS,
+            ({"rho": 1.5}, ValueError, "Invalid rho value: 1.5"),
+        ],
     ),
     Spec(
         "Adagrad",
@@ -87,11 +154,23 @@ SPECS = [
             {"initial_accumulator_value": 0.5, "eps": 1e-3, "weight_decay": 0.1},
         ],
         {"": ["step", "sum"]},
+        errors=[
+            *_LR,
+            *_DECAY,
+            *_EPS,
+            ({"lr_decay": -1}, ValueError, "Invalid lr_decay value: -1"),
+            (
+                {"initial_accumulator_value": -1},
+                ValueError,
+                "Invalid initial_accumulator_value value: -1",
+            ),
+        ],
     ),
     Spec(
         "Adamax",
         [{}, {"betas": (0.3, 0.4), "eps": 1e-3}, {"weight_decay": 0.1, "maximize": True}],
         {"": ["step", "exp_avg", "exp_inf"]},
+        errors=_OF_ADAM,
     ),
     Spec(
         "ASGD",
@@ -101,6 +180,13 @@ SPECS = [
             {"weight_decay": 0.1, "maximize": True, "lr": 1e-3},
         ],
         {"": ["step", "eta", "mu", "ax"]},
+        errors=[
+            *_LR,
+            *_DECAY,
+            ({"lambd": -1}, ValueError, "Invalid lambd value: -1"),
+            ({"alpha": NAN}, ValueError, "Invalid alpha value: nan"),
+            ({"t0": NAN}, ValueError, "Invalid t0 value: nan"),
+        ],
     ),
     Spec(
         "NAdam",
@@ -111,6 +197,10 @@ SPECS = [
             {"weight_decay": 0.1, "decoupled_weight_decay": True},
         ],
         {"": ["step", "mu_product", "exp_avg", "exp_avg_sq"]},
+        errors=[
+            *_OF_ADAM,
+            ({"momentum_decay": -1}, ValueError, "Invalid momentum_decay value: -1"),
+        ],
     ),
     Spec(
         "RAdam",
@@ -121,6 +211,7 @@ SPECS = [
             {"weight_decay": 0.1, "decoupled_weight_decay": True},
         ],
         {"": ["step", "exp_avg", "exp_avg_sq"]},
+        errors=_OF_ADAM,
     ),
     Spec(
         "RMSprop",
@@ -132,23 +223,51 @@ SPECS = [
             {"centered": True, "momentum": 0.5, "weight_decay": 0.1, "maximize": True},
         ],
         {"": ["step", "square_avg"], "momentum": ["momentum_buffer"], "centered": ["grad_avg"]},
+        errors=[
+            *_LR,
+            *_DECAY,
+            *_EPS,
+            ({"alpha": -1}, ValueError, "Invalid alpha value: -1"),
+            ({"momentum": -1}, ValueError, "Invalid momentum value: -1"),
+        ],
     ),
     Spec(
         "Rprop",
         [{}, {"etas": (0.3, 1.5), "step_sizes": (1e-3, 0.1)}, {"lr": 0.1, "maximize": True}],
         {"": ["step", "prev", "step_size"]},
+        errors=[
+            *_LR,
+            ({"etas": (1.5, 1.2)}, ValueError, "Invalid eta values: 1.5, 1.2"),
+            ({"step_sizes": (2, 1)}, ValueError, "Invalid step sizes: 2, 1"),
+        ],
     ),
     Spec(
         "SparseAdam",
         [{}, {"lr": 0.1, "betas": (0.3, 0.4), "eps": 1e-3}, {"maximize": True}],
         {"": ["step", "exp_avg", "exp_avg_sq"]},
         kind="sparse",
+        errors=[
+            *_LR,
+            *_EPS,
+            *_BETAS,
+            ({"lr": 0.0}, ValueError, r"Invalid learning rate: 0.0 \(expected .* \(0, inf\)"),
+            ({"eps": 0.0}, ValueError, r"Invalid epsilon value: 0.0 \(expected .* \(0, inf\)"),
+        ],
     ),
     Spec(
         "LBFGS",
         [{}, {"line_search_fn": "strong_wolfe"}, {"history_size": 2, "max_iter": 4, "lr": 0.5}],
         {"": ["func_evals", "n_iter"]},
         kind="closure",
+        errors=[
+            *_LR,
+            ({"tolerance_grad": -1}, ValueError, "Invalid tolerance_grad: -1"),
+            ({"tolerance_change": NAN}, ValueError, "Invalid tolerance_change: nan"),
+            ({"max_iter": 0}, ValueError, "Invalid max_iter: 0"),
+            ({"max_eval": 1.5}, TypeError, "max_eval must be an int, but got float"),
+            ({"history_size": -1}, ValueError, "Invalid history_size: -1"),
+            ({"line_search_fn": "armijo"}, RuntimeError, "only 'strong_wolfe' is supported"),
+        ],
     ),
 ]
 

@@ -646,3 +646,10 @@ def test_infinity_may_be_written_out_as_in_torch():
     grads = [np.array([3.0, -7.0]), np.array([4.0])]
     assert get_total_norm(grads, "inf") == 7
     assert clip_grad_norm_(parameters(grads), 1.0, norm_type="inf") == 7
+
+
+def test_torch_tensors_count_as_parameters_and_that_is_said():
+    grad = torch.ones(3)
+    with pytest.warns(UserWarning, match="a torch tensor counts as a parameter"):
+        clip_grad_norm_([grad], 1.0)
+    assert (grad == 1).all()

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from specs import BY_NAME
 
 import arrayopt as optim
 from arrayopt import flat as flat_module
@@ -189,6 +190,8 @@ def test_state_is_torchs(options):
     options = {"max_iter": 4, "history_size": 3, **options}
     theirs = Run(torch.optim.LBFGS, logistic, options, "torch").steps(2)
     ours = Run(LBFGS, logistic, options).steps(2)
+    unseen = ours.state.pop("origin", None)  # ours alone: the way back from a point not looked at
+    assert (unseen is None) == ("line_search_fn" in options)
     assert set(ours.state) == set(theirs.state) - {"al"}
     assert len(ours.state["ro"]) == 3
     for name, value in ours.state.items():
@@ -897,3 +900,83 @@ def test_a_straight_line_falls_to_the_end(slope, expected):
 def test_no_cubic_goes_through_infinity():
     assert minimize_cubic(Trial(0.0, 1.0, -1.0), Trial(2.0, math.inf, math.nan)) == 1.0
     assert minimize_cubic(Trial(0.0, 1e300, -1e300), Trial(2.0, 2e300, 1e300)) == 1.0
+
+
+# The last iteration without a line search moves to a point that it does not look at
+
+
+@pytest.mark.parametrize("good_steps", [0, 1, 5])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_an_unseen_point_that_turns_out_bad_is_left_again(good_steps, pickled):
+    w = optim.Parameter(np.array([3.0]))
+
+    def closure():  # the minimum of w - log(w) is 1, and there is nothing below 0
+        loss = w.data[0] - math.log(w.data[0]) if w.data[0] > 0 else math.nan
+        return float(loss), [1 - 1 / w.data]
+
+    opt = LBFGS([w], max_iter=1, lr=0.1)
+    for _ in range(good_steps):
+        opt.step(closure)
+    good = w.data.copy()
+    opt.param_groups[0]["lr"] = 1e4
+    opt.step(closure)
+    assert w.data[0] < 0
+    if pickled:
+        opt = pickle.loads(pickle.dumps(opt))
+        (w,) = opt.param_groups[0]["params"]
+    opt.param_groups[0]["lr"] = 0.1
+    assert math.isnan(opt.step(closure))
+    assert w.data.tobytes() == good.tobytes()
+    assert opt.state[w]["n_iter"] == good_steps
+    for _ in range(300):
+        opt.step(closure)
+    # a step ends where the square of the slope, about w - 1, is below tolerance_change = 1e-9
+    np.testing.assert_allclose(w.data, 1, atol=1e-9**0.5)
+
+
+def test_an_unseen_point_beyond_the_range_of_the_dtype_is_not_gone_to():
+    w = np.array([1.0, 2.0], np.float16)
+    opt = LBFGS([w], max_iter=1, lr=1e5)
+    opt.step(lambda: (float((w.astype(float) ** 2).sum()), [2 * w]))
+    assert w.tolist() == [1, 2]
+    opt.param_groups[0]["lr"] = 0.1
+    opt.step(lambda: (float((w.astype(float) ** 2).sum()), [2 * w]))
+    assert 0 < w[0] < 1
+
+
+def test_a_closure_that_leaves_no_gradient_is_an_error():
+    w = np.ones(2)
+    with pytest.raises(RuntimeError, match="the closure has left no gradient"):
+        LBFGS([w]).step(lambda: float((w**2).sum()))
+
+
+@pytest.mark.parametrize("options", [WOLFE, WOLFE | {"history_size": 2}, WOLFE | {"max_iter": 5}])
+def test_rosenbrock_is_minimized_by_as_many_evaluations_as_torch_takes(options):
+    # Near the minimum rounding is amplified: where torch rounds once (a fused multiply-add), NumPy
+    # rounds twice.
+    ours, tensor = np.array([-1.2, 1.0]), torch.tensor([-1.2, 1.0], dtype=torch.float64)
+    tensor.requires_grad_()
+    theirs, mine = torch.optim.LBFGS([tensor], **options), LBFGS([ours], **options)
+
+    def value_and_grad(point):
+        x = torch.tensor(point, requires_grad=True)
+        loss = rosenbrock(x)
+        loss.backward()
+        return loss, x.grad
+
+    def closure():
+        loss, tensor.grad = value_and_grad(tensor.detach().numpy())
+        return loss
+
+    def our_closure():
+        loss, grad = value_and_grad(ours)
+        return loss.item(), [grad.numpy()]
+
+    for _ in range(4):
+        theirs.step(closure)
+        mine.step(our_closure)
+        np.testing.assert_allclose(ours, tensor.detach().numpy(), rtol=1e-9)
+    (state,), (other,) = mine.state.values(), theirs.state.values()
+    assert [state[name] for name in BY_NAME["LBFGS"].state[""]] == [
+        other[name] for name in BY_NAME["LBFGS"].state[""]
+    ]

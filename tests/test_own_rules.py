@@ -202,12 +202,12 @@ def test_lion_is_algorithm_2_of_its_paper(lion: Any, foreach: bool | None) -> No
     starts = [rng.standard_normal(shape) for shape in ((4, 3), (), (0,))]
     params = [start.copy() for start in starts]
     groups = [{"params": params[:1], "lr": 0.1, "weight_decay": 0.5}, {"params": params[1:]}]
-    opt = lion(groups, lr=0.01, betas=(0.8, 0.7))
+    opt = lion(groups, lr=0.01, betas=(0.8, 0.7), foreach=foreach)
     grads = [[rng.standard_normal(start.shape) for start in starts] for _ in range(20)]
     for number, step in enumerate(grads):
         if number == 10:  # moving house in the middle
             saved = opt.state_dict()
-            opt = lion(groups, lr=0.01, betas=(0.8, 0.7))
+            opt = lion(groups, lr=0.01, betas=(0.8, 0.7), foreach=foreach)
             opt.load_state_dict(saved)
         for group in opt.param_groups:
             group["foreach"] = foreach
@@ -224,6 +224,8 @@ def test_lion_has_its_checks_for_free(lion: Any) -> None:
     w = np.ones(2)
     with pytest.raises(ValueError, match="Invalid beta parameter at index 1: 1"):
         lion([w], betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match="Invalid weight_decay value: -1"):
+        lion([w], weight_decay=-1)
     opt = lion([w])
     with pytest.raises(RuntimeError, match=r"gradient of shape \(2,\), but got shape \(3,\)"):
         opt.step(grads=[np.ones(3)])

@@ -91,11 +91,45 @@ def test_half_precision_is_summed_in_single(dtype):
     assert SparseGrad(np.zeros(3000, int), ones, (2,)).coalesce().values.tolist() == [3000]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+@pytest.mark.parametrize("convert", [np.asarray, torch.tensor, strict.asarray])
+@pytest.mark.parametrize("sparse_dim", [1, 2])
+def test_indices_may_be_integers_of_any_kind(dtype, convert, sparse_dim):
+    indices = np.array([[2, 0, 2], [1, 1, 1]], dtype)[:sparse_dim]
+    values = np.ones((3, 3) if sparse_dim == 1 else 3)
+    array = convert(np.ones((4, 3)))
+    grad = SparseGrad(indices, convert(values), (4, 3))
+    optim.SGD([array], lr=0.5).step(grads=[grad])
+    expected = np.ones((4, 3))
+    np.subtract.at(expected, tuple(indices.astype(int)), 0.5 * values)
+    np.testing.assert_array_equal(np.asarray(array), expected)
+
+
+@pytest.mark.parametrize("name", ["SparseAdam", "Adagrad", "SGD"])
+def test_values_with_a_graph_leave_none_in_parameters_and_state(name):
+    array, weight = torch.zeros(4, 2), torch.ones(1, 2, requires_grad=True)
+    opt = getattr(optim, name)([array])
+    for _ in range(2):
+        opt.step(grads=[SparseGrad([1], 2 * weight, (4, 2))])
+    held = [array, *(v for state in opt.state.values() for v in state.values())]
+    assert not any(getattr(value, "requires_grad", False) for value in held)
+
+
+def test_a_subclass_is_sparse_as_well():
+    class Mine(SparseGrad):
+        pass
+
+    w = np.ones((3, 2))
+    optim.SparseAdam([w]).step(grads=[Mine([1], np.ones((1, 2)), (3, 2))])
+    assert (w != 1).sum() == 2
+
+
 def test_indices_may_be_a_list_or_of_another_library():
     for indices in ([1, 0], [[1, 0]], torch.tensor([1, 0]), np.array([1, 0], np.uint8)):
         grad = SparseGrad(indices, strict.asarray([1.0, 2.0]), (3,))
         assert np.asarray(grad.to_dense()).tolist() == [2, 1, 0]
     assert SparseGrad([], np.zeros((0, 2)), (5, 2)).to_dense().tolist() == [[0, 0]] * 5
+    assert SparseGrad([[], []], np.zeros(0), (1, 2)).to_dense().tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("kind", ["coo", "csr", "csc", "lil", "dia"])
@@ -227,14 +261,18 @@ def test_parameters_and_state_agree_with_torch(spec, options, dtype):
         if step not in (1, 10, 1000):
             continue
         for array, tensor in zip(arrays, tensors):
-            assert difference(array, tensor) <= 1e-12
+            assert difference(array, tensor) <= spec.bounds.double
         for mine, other in zip(ours.state.values(), theirs.state.values(), strict=True):
-            assert list(mine) == list(other)
+            assert (
+                list(mine)
+                == list(other)
+                == [n for o in spec.state if not o or o in options for n in spec.state[o]]
+            )
             for name, value in mine.items():
                 if name == "step":
                     assert value == int(other[name]) == step
                 else:
-                    assert difference(value, other[name]) <= 1e-12
+                    assert difference(value, other[name]) <= spec.bounds.double
 
 
 @cases
@@ -255,7 +293,7 @@ def test_single_precision_is_as_exact_as_torch(spec, options):
         parts = [(dense(a).astype(np.float64) - b).ravel() for a, b in zip(values, exact)]
         return float(np.linalg.norm(np.concatenate(parts)))
 
-    assert error(arrays) <= 1.25 * error(tensors)
+    assert error(arrays) <= spec.bounds.single * error(tensors)
 
 
 @cases
@@ -415,23 +453,6 @@ def test_a_step_needs_memory_for_the_touched_rows_only(name):
 
 
 # Errors
-
-
-OPTIONS = [
-    ({"lr": 0.0}, r"Invalid learning rate: 0.0 \(expected a number in \(0, inf\)\)"),
-    ({"lr": float("nan")}, "Invalid learning rate: nan"),
-    ({"eps": 0.0}, r"Invalid epsilon value: 0.0 \(expected a number in \(0, inf\)\)"),
-    ({"betas": (1.0, 0.9)}, "Invalid beta parameter at index 0: 1.0"),
-    ({"betas": (0.9, -0.1)}, "Invalid beta parameter at index 1: -0.1"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), OPTIONS)
-def test_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        optim.SparseAdam([np.ones(2)], **options)
-    with pytest.raises(ValueError, match="Invalid"):
-        torch.optim.SparseAdam([torch.ones(2)], **options)
 
 
 ENTRY = SparseGrad([1], np.ones((1, 2)), (3, 2))

@@ -102,10 +102,12 @@ class LBFGS(Optimizer):
     What is not finite is never kept. A step that begins at a loss or gradient that is not finite
     changes nothing. If one turns up later, the line search takes a shorter step; without a line
     search, the parameters go back to the last good point, the iteration is forgotten, and the step
-    ends. Hence a later step can go on, with a lower learning rate for instance. A direction that
-    overflows ends the step, too, and clears the memory. Without a line search, the last of
-    `max_iter` iterations does not look at the point that it moves to. If the closure raises, the
-    parameters go back to the last good point likewise, and what was learnt until then is kept.
+    ends. Hence a later step can go on, with a lower learning rate for instance. (Without a line
+    search, the last of `max_iter` iterations does not look at the point that it moves to; the next
+    step does, and goes back from there if need be: until then, ``origin`` in the state is the point
+    before.) A direction that overflows ends the step, too, and clears the memory. If the closure
+    raises, the parameters go back to the last good point likewise, and what was learnt until then
+    is kept.
 
     A parameter without a gradient counts as one with gradient zero; a frozen one stays as it is.
 
@@ -151,7 +153,7 @@ class LBFGS(Optimizer):
         line_search_fn: Literal["strong_wolfe"] | None = None,
     ) -> None:
         if max_eval is None and isinstance(max_iter, int):
-            max_eval = max_iter * 5 // 4
+            max_eval = _max_eval(max_iter, None)
         defaults = {
             "lr": lr,
             "max_iter": max_iter,
@@ -215,8 +217,8 @@ class LBFGS(Optimizer):
             If there is no closure, or what it returns is no loss, or a gradient is no array of
             the parameter's library.
         RuntimeError
-            If a gradient has another shape or device, or cannot be cast to the dtype of its
-            parameter.
+            If there is no gradient at all, or one has another shape or device, or cannot be cast
+            to the dtype of its parameter.
         ValueError
             If an option is out of its range, or a parameter cannot be written to.
         """
@@ -239,7 +241,13 @@ class LBFGS(Optimizer):
 
         def look() -> tuple[Any, float, Array]:
             loss, grads = evaluate(closure, None)
-            value, grad = _number(loss), flat.gradient(self._gradients(grads)[0])
+            (own,) = self._gradients(grads)
+            if all(grad is None for grad in own):
+                raise RuntimeError(
+                    "the closure has left no gradient: it has to set .grad of the parameters, or "
+                    "to return (loss, grads)"
+                )
+            value, grad = _number(loss), flat.gradient(own)
             state["func_evals"] = state.get("func_evals", 0) + 1
             state.setdefault("n_iter", 0)
             self.state[first] = state
@@ -301,7 +309,12 @@ def _minimize(
 ) -> None:
     """Iterate from a point whose loss and gradient are known. Each iteration counts or does not."""
     max_iter, tolerance_change = options["max_iter"], options["tolerance_change"]
-    last_eval = state["func_evals"] - 1 + (options["max_eval"] or max(1, max_iter * 5 // 4))
+    last_eval = state["func_evals"] - 1 + _max_eval(max_iter, options["max_eval"])
+    origin = state.pop("origin", None)
+    if origin is not None and not (math.isfinite(loss) and math.isfinite(largest(grad))):
+        flat.move(origin)
+        _take_back(state)
+        return
     for iteration in range(1, max_iter + 1):
         if not math.isfinite(loss) or not options["tolerance_grad"] < largest(grad) < math.inf:
             return
@@ -318,23 +331,14 @@ def _minimize(
         step = options["lr"] * (min(1.0, 1.0 / absolute_sum(grad)) if begins else 1.0)
         if not math.isfinite(step * line.reach):
             return
-        try:
-            if options["line_search_fn"]:
-                budget = last_eval - state["func_evals"]
-                trial = strong_wolfe(line.search, start, step, line.reach, budget)
-                line.go(trial.step)
-            elif iteration < max_iter:
-                trial = line.walk(step)
-            else:
-                trial = start._replace(step=step)
-                line.go(step)
-        except BaseException:
-            line.go(0.0)
-            raise
-        if not math.isfinite(trial.loss):
-            line.go(0.0)
+        budget = last_eval - state["func_evals"] if options["line_search_fn"] else None
+        unseen = budget is None and iteration == max_iter
+        trial = _advance(line, start, step, budget, unseen)
+        if trial is None:
             return
         _commit(state, history, line.direction, start, trial)
+        if unseen:
+            state["origin"] = line.origin
         if (
             state["func_evals"] >= last_eval
             or abs(trial.step) * line.reach <= tolerance_change
@@ -342,6 +346,32 @@ def _minimize(
         ):
             return
         loss, grad = trial.loss, trial.grad
+
+
+def _advance(
+    line: _Line, start: Trial, step: float, budget: int | None, unseen: bool
+) -> Trial | None:
+    """Go to the next point: of a line search with a budget, or one step on, which may be unseen.
+
+    If something is not finite there, or an exception is raised, the parameters go back to where
+    they were.
+    """
+    try:
+        if budget is not None:
+            trial = strong_wolfe(line.search, start, step, line.reach, budget)
+            line.go(trial.step)
+        elif unseen:
+            trial = start._replace(step=step)
+            line.go(step)
+        else:
+            trial = line.walk(step)
+    except BaseException:
+        line.go(0.0)
+        raise
+    if math.isfinite(trial.loss) and not (unseen and line.has_overflowed()):
+        return trial
+    line.go(0.0)
+    return None
 
 
 class _History(NamedTuple):
@@ -406,10 +436,18 @@ def _commit(
     }
 
 
+def _take_back(state: dict[str, Any]) -> None:
+    """Forget the last iteration, which led to a bad point."""
+    state["n_iter"] -= 1
+    state["t"] = 0.0
+    if not state["n_iter"]:
+        _forget(state)
+
+
 def _forget(state: dict[str, Any]) -> None:
     """Begin anew."""
     state["n_iter"] = 0
-    for name in HISTORY:
+    for name in (*HISTORY, "origin"):
         state.pop(name, None)
 
 
@@ -426,6 +464,10 @@ class _Line:
     def go(self, step: float) -> None:
         """Move the parameters to a point."""
         self.flat.move(add(step, self.direction, self.origin) if step else self.origin)
+
+    def has_overflowed(self) -> bool:
+        """Whether a parameter, in the precision that it has, is not finite."""
+        return not math.isfinite(largest(self.flat.position()))
 
     def walk(self, step: float) -> Trial:
         """Move to a point and look at it. Its loss is infinite if anything is not finite."""
@@ -457,6 +499,11 @@ def _number(loss: Any) -> float:
     return float(number)
 
 
+def _max_eval(max_iter: int, max_eval: int | None) -> int:
+    """The bound on evaluations, which has a default."""
+    return max(1, max_iter * 5 // 4) if max_eval is None else max_eval
+
+
 def _check_count(value: Any, name: str, least: int, where: str) -> int:
     value = python_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -469,7 +516,8 @@ def _check_count(value: Any, name: str, least: int, where: str) -> int:
 def _read_state(saved: Any, flat: Flat) -> dict[str, Any]:
     """A copy of the state that was saved, checked, in the terms of `flat`."""
     where = flat.labels[0]
-    names = set(saved) - {"al"} if isinstance(saved, Mapping) else set()  # al is torch's scratch
+    # (al is torch's scratch)
+    names = set(saved) - {"al", "origin"} if isinstance(saved, Mapping) else set()
     if names not in ({*COUNTS}, {*COUNTS, *HISTORY}):
         got = sorted(map(str, saved)) if isinstance(saved, Mapping) else _kind(saved)
         raise ValueError(
@@ -481,6 +529,7 @@ def _read_state(saved: Any, flat: Flat) -> dict[str, Any]:
     }
     if "d" not in names:
         return state
+    unseen = {"origin"} & set(saved)
     for name in (*LISTS, "ro"):
         if not isinstance(saved[name], list | tuple):
             raise TypeError(
@@ -491,7 +540,7 @@ def _read_state(saved: Any, flat: Flat) -> dict[str, Any]:
         raise ValueError(f"{where}: expected lists of equal length, but got {lengths}")
     return (
         state
-        | {name: _read_vector(saved[name], name, flat) for name in VECTORS}
+        | {name: _read_vector(saved[name], name, flat) for name in (*VECTORS, *unseen)}
         | {name: [_read_vector(value, name, flat) for value in saved[name]] for name in LISTS}
         | {name: _read_number(saved[name], name, where) for name in NUMBERS}
         | {"ro": [_read_number(value, "ro", where) for value in saved["ro"]]}
