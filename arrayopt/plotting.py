@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arrayopt.lr_scheduler import LRScheduler
 from arrayopt.lr_scheduler.checks import check_integer
+from arrayopt.lr_scheduler.curve import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +20,12 @@ __all__ = ["plot_schedule"]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 
-#: More steps than these are not drawn: a picture has no more points.
+#: Of more steps than these, only the extremes are drawn: a picture has no more points.
 POINTS = 2000
 
 
 def plot_schedule(
-    scheduler_or_list: LRScheduler | Sequence[LRScheduler],
+    scheduler_or_list: LRScheduler | Iterable[LRScheduler],
     steps: int,
     *,
     labels: Sequence[str] | None = None,
@@ -33,7 +34,8 @@ def plot_schedule(
     """Draw the rates of schedulers, and their momenta below, if they schedule any.
 
     Nothing is stepped: the optimizer and the schedulers stay as they are. Groups whose rates and
-    momenta are the same share a curve. Curves differ in colour and in dashes.
+    momenta are the same share a curve. Curves differ in colour and in dashes. Of very many steps,
+    the extremes of each part of the picture are drawn.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ def plot_schedule(
     TypeError
         If something is no scheduler.
     ValueError
-        If `steps` is not positive, goes beyond the end of a schedule, or the number of labels is
-        wrong.
+        If there is no scheduler, `steps` is not positive or goes beyond the end of a schedule, or
+        the number of labels is wrong.
 
     Examples
     --------
@@ -73,7 +75,14 @@ def plot_schedule(
     """
     if isinstance(scheduler_or_list, LRScheduler):
         scheduler_or_list = [scheduler_or_list]
+    if not isinstance(scheduler_or_list, Iterable):
+        raise TypeError(
+            "expected a scheduler or a sequence of them, but got "
+            f"{type(scheduler_or_list).__name__}"
+        )
     schedulers = list(scheduler_or_list)
+    if not schedulers:
+        raise ValueError("scheduler_or_list: expected at least one scheduler, but got none")
     for number, scheduler in enumerate(schedulers):
         if not isinstance(scheduler, LRScheduler):
             raise TypeError(
@@ -84,11 +93,11 @@ def plot_schedule(
     if len(names) != len(schedulers):
         raise ValueError(f"labels: expected {len(schedulers)}, but got {len(names)}")
     count = check_integer("steps", steps, 1)
-    t = np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int))
+    t = np.arange(count)
     curves = [curve for pair in zip(schedulers, names) for curve in _curves(*pair, t)]
     if ax is None:
         ax = _new_axes()
-    _draw(ax, t, curves)
+    _draw(ax, curves)
     return ax
 
 
@@ -127,16 +136,18 @@ def _split(ax: Axes) -> Axes:
     return ax.figure.add_subplot(grid[1], sharex=ax)
 
 
-def _draw(ax: Axes, t: Any, curves: Sequence[tuple[str, Any, Any]]) -> None:
+def _draw(ax: Axes, curves: Sequence[tuple[str, Any, Any]]) -> None:
     panels = [(ax, "learning rate", 1)]
     if any(momenta is not None for _, _, momenta in curves):
         panels.append((_split(ax), "momentum", 2))
     for panel, name, field in panels:
         for number, curve in enumerate(curves):
-            if curve[field] is not None:
+            values = curve[field]
+            if values is not None:
+                steps = shown(values, POINTS)
                 panel.plot(
-                    t,
-                    curve[field],
+                    steps,
+                    values[steps],
                     color=COLORS[number % len(COLORS)],
                     linestyle=STYLES[number % len(STYLES)],
                     linewidth=1.8,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from arrayopt.groups import Group
 from arrayopt.lr_scheduler.annealing import Annealing
+from arrayopt.lr_scheduler.arithmetic import Steps
 
 __all__ = ["SWALR"]
 
@@ -38,12 +39,13 @@ class SWALR(Annealing):
     ValueError
         If an argument is out of its range, or a list has not one entry for each group.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     Notes
     -----
     Where another scheduler has brought the rate elsewhere before this one is stepped, the way
-    begins there.
+    begins there. So it does where this one takes its turn in a `SequentialLR`, whose rate before
+    then becomes the base rate :math:`\gamma_0` of this one.
 
     References
     ----------
@@ -74,6 +76,18 @@ class SWALR(Annealing):
         for number, group in enumerate(optimizer.param_groups):
             group["swa_lr"] = self._all("last_lrs")[number]
 
-    def _take_up(self, group: Group, number: int) -> None:
+    def _add_group(self, group: Group, number: int) -> None:
         group["swa_lr"] = self._all("last_lrs")[number]
-        super()._take_up(group, number)
+        super()._add_group(group, number)
+
+    def _continues(self) -> bool:
+        return True
+
+    def _rates_from(self, start: list[float] | None, xp: Any, t: Steps) -> list[Any]:
+        return self._rates(xp, t) if start is None else self._scaled(start, self.multiplier(xp, t))
+
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
+        if start is not None:
+            self._add_groups()
+            self.base_lrs = start
+        super()._jump(step)

@@ -508,6 +508,12 @@ def test_a_sequence_within_a_sequence():
         ("ExponentialLR", "PolynomialLR"),
         ("CyclicLR", "StepLR"),
         ("LambdaLR", "LinearLR"),
+        ("CosineAnnealingLR", "SWALR"),
+        ("StepLR", "SWALR"),
+        ("CyclicLR", "SWALR"),
+        ("SWALR", "SWALR"),
+        ("SWALR", "ExponentialLR"),
+        ("SWALR", "CosineAnnealingWarmRestarts"),
     ],
 )
 def test_sequences_of_simple_schedulers_are_torchs(names):
@@ -521,6 +527,182 @@ def test_sequences_of_simple_schedulers_are_torchs(names):
     np.testing.assert_allclose(x, y, rtol=RECURSION, atol=RECURSION * 1e-2)
     np.testing.assert_allclose(p, q, rtol=1e-14)
     np.testing.assert_array_equal(mine.lr_at(np.arange(STEPS + 1)).T, x)
+
+
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("epochs", [0, 4])
+@pytest.mark.parametrize("hand", [None, lambda step, opt: change(opt, 0.8) if step == 5 else None])
+def test_swa_goes_on_from_the_rate_before_its_turn(strategy, epochs, hand):
+    results = []
+    for module, make in ((None, ours), (torch, torchs)):
+        opt = make()
+        members = [
+            find("CosineAnnealingLR", module)(opt, 10),
+            find("SWALR", module)(opt, 0.05, epochs, strategy),
+        ]
+        scheduler = find("SequentialLR", module)(opt, members, [8])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's step(epoch) at the milestone
+            results.append(run(opt, scheduler, 20, hand)[0])
+        if module is None and hand is None:
+            np.testing.assert_array_equal(scheduler.lr_at(np.arange(21)).T, results[0])
+            assert [scheduler.lr_at(t) for t in range(21)] == results[0].tolist()
+    np.testing.assert_allclose(*results, rtol=1e-13)
+
+
+def change(optimizer, factor):
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * factor
+
+
+def test_swa_goes_on_within_sequences_and_chains():
+    opt = ours([1.0])
+    inner = lr_scheduler.SequentialLR(
+        opt, [swa_utils.SWALR(opt, 0.1, 2, "linear"), lr_scheduler.ConstantLR(opt, 0.5, 9)], [3]
+    )
+    outer = lr_scheduler.SequentialLR(opt, [lr_scheduler.ExponentialLR(opt, 0.5), inner], [2])
+    expected = [1, 0.5, 0.5, 0.3, 0.1, 0.5]
+    np.testing.assert_allclose(outer.lr_at(range(6))[0], expected, rtol=1e-15)
+    rates, _ = run(opt, outer, 5)
+    np.testing.assert_allclose(rates[:, 0], expected, rtol=1e-15)
+
+    opt = ours([1.0])
+    members = [lr_scheduler.ExponentialLR(opt, 0.5), swa_utils.SWALR(opt, 0.1, 2, "linear")]
+    chain = lr_scheduler.ChainedScheduler([lr_scheduler.SequentialLR(opt, members, [2])])
+    expected = [1, 0.5, 0.5, 0.3, 0.1]
+    np.testing.assert_allclose(chain.lr_at(range(5))[0], expected, rtol=1e-15)
+    rates, _ = run(opt, chain, 4)
+    np.testing.assert_array_equal(chain.lr_at(range(5)), rates.T)
+
+
+@pytest.mark.parametrize("wrap", [1, 2, 3])
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_rate_changed_by_hand_is_changed_further_in_nested_chains(wrap, sequence):
+    opt = ours([1.0, 2.0])
+    scheduler = lr_scheduler.ExponentialLR(opt, 0.5)
+    for _ in range(wrap):
+        scheduler = lr_scheduler.ChainedScheduler([scheduler])
+        if sequence:
+            scheduler = lr_scheduler.SequentialLR(opt, [scheduler], [])
+    run(opt, scheduler, 5)
+    opt.param_groups[0]["lr"] = 1.0  # what it was at the beginning
+    scheduler.step()
+    assert rates_of(opt) == [0.5, 2.0 / 64]
+
+
+def test_an_argument_changed_by_hand_counts_for_a_rate_changed_by_hand():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.ExponentialLR(opt, 0.9)
+    opt.step()
+    for gamma, expected in ((0.9, 0.36), (0.9, 0.36), (0.5, 0.2)):
+        scheduler.gamma = gamma
+        opt.param_groups[0]["lr"] = 0.4
+        scheduler.step()
+        assert rates_of(opt) == [pytest.approx(expected, rel=1e-15)]
+
+
+def torch_style(module, form):
+    """A scheduler that is written for torch, on the base class of either."""
+
+    class Style((module or lr_scheduler).LRScheduler):
+        def get_lr(self):
+            if form == "recursive":
+                if self._is_initial:
+                    return [group["lr"] for group in self.optimizer.param_groups]
+                return [group["lr"] * 0.5 for group in self.optimizer.param_groups]
+            return [base * 0.9**self.last_epoch for base in self.base_lrs]
+
+    if form == "both":
+        Style._get_closed_form_lr = lambda self: [
+            base * 0.9**self.last_epoch for base in self.base_lrs
+        ]
+    return Style
+
+
+@pytest.mark.parametrize("form", ["recursive", "of the step", "both"])
+@pytest.mark.parametrize("kind", ["first", "second", "after swa", "before swa", "chain"])
+def test_a_scheduler_that_is_written_for_torch_is_a_member_like_any(form, kind):
+    results = []
+    for module, make in ((None, ours), (TORCH, torchs)):
+        opt = make()
+        which = None if module is None else torch
+        own = torch_style(module, form)(opt)
+        step = find("StepLR", which)(opt, 2)
+        swa = find("SWALR", which)(opt, 0.05, 3)
+        members = {
+            "first": [own, step], "second": [step, own], "chain": [step, own],
+            "before swa": [own, swa], "after swa": [swa, own],
+        }[kind]  # fmt: skip
+        if kind == "chain":
+            scheduler = find("ChainedScheduler", which)(members)
+        else:
+            scheduler = find("SequentialLR", which)(opt, members, [3])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's step(epoch) at the milestone
+            results.append(run(opt, scheduler, 8)[0])
+        if module is None:
+            assert "<figcaption>" in scheduler._repr_html_()
+    np.testing.assert_allclose(*results, rtol=1e-14)
+
+
+def test_a_warmup_of_a_scheduler_that_is_written_for_torch():
+    opt = ours([1.0])
+    after = torch_style(None, "of the step")(opt)
+    rates, _ = run(opt, lr_scheduler.WarmupLR(opt, 3, after), 5)
+    np.testing.assert_allclose(rates[:, 0], [0.25, 0.5, 0.75, 1, 0.9, 0.81], rtol=1e-15)
+
+
+def test_momenta_of_a_sequence_in_which_one_member_cycles_them():
+    for order in (0, 1):
+        for make in (
+            lambda opt: lr_scheduler.CyclicLR(opt, 0.1, 1, 5, cycle_momentum=False),
+            lambda opt: lr_scheduler.OneCycleLR(opt, 1.0, 10, cycle_momentum=False),
+        ):
+            opt = ours([1.0])
+            members = [
+                lr_scheduler.CyclicLR(opt, 0, 1, 2, base_momentum=0.5, max_momentum=0.7),
+                make(opt),
+            ]
+            scheduler = lr_scheduler.SequentialLR(opt, members[:: 1 - 2 * order], [3])
+            expected = [0.7, 0.6, 0.5] if not order else [math.nan] * 3
+            expected += [math.nan] * 2 if not order else [0.7, 0.6]
+            np.testing.assert_allclose(scheduler.momentum_at(range(5))[0], expected, rtol=1e-15)
+            for t in range(5):
+                np.testing.assert_allclose(scheduler.momentum_at(t), expected[t], rtol=1e-15)
+            assert "<polyline" in scheduler._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR"])
+def test_momenta_of_a_group_that_was_added(name):
+    opt, reference = ours([1.0]), ours([1.0, 1.0])
+    scheduler, its = (find(name)(o, **SIMPLE[name]) for o in (opt, reference))
+    scheduler.lr_at(5)
+    opt.add_param_group({"params": [np.ones(1)], "lr": 1.0})
+    assert scheduler.momentum_at(5) == its.momentum_at(5)
+    assert len(its.momentum_at(5)) == 2
+
+
+def test_lr_at_of_a_chain_calls_a_function_once_a_step():
+    asked = []
+    opt = ours([1.0])
+    members = [
+        lr_scheduler.MultiplicativeLR(opt, lambda t: asked.append(t) or 0.99),
+        lr_scheduler.CosineAnnealingLR(opt, 50, 0.1),
+    ]
+    scheduler = lr_scheduler.ChainedScheduler(members)
+    asked.clear()
+    scheduler.lr_at(400)
+    assert len(asked) <= 400
+    asked.clear()
+    scheduler.lr_at(np.arange(401))
+    assert len(asked) <= 400
+
+
+def test_base_rates_of_composed_schedulers():
+    opt = ours()
+    assert nested(opt).base_lrs == list(BASES)
+    assert lr_scheduler.WarmupLR(opt, 3).base_lrs == list(BASES)
+    assert lr_scheduler._LRScheduler is lr_scheduler.LRScheduler
 
 
 def test_a_plateau_takes_part_in_sequences_and_chains():
@@ -678,24 +860,41 @@ def test_a_torch_model_is_trained_with_our_scheduler_as_with_torchs():
 
 @pytest.mark.parametrize("name", [*SIMPLE, "nested", "ReduceLROnPlateau"])
 def test_a_group_that_is_added_later_takes_part(name):
-    arguments = SIMPLE.get(name, {})
-    make = nested if name == "nested" else lambda opt: find(name)(opt, **arguments)
-    opt, reference = ours([1.0]), ours([1.0, 0.3])
-    scheduler, its = make(opt), make(reference)
+    """From its second step on, as if it had been there from the beginning (in torch)."""
     metrics = (1.0,) if name == "ReduceLROnPlateau" else ()
+    arguments = SIMPLE.get(name, {})
+    opt, reference = ours([1.0]), torchs([1.0, 0.3])
+    if name == "nested":
+        scheduler, expected = nested(opt), NESTED[:, None] * [1.0, 0.3]
+    else:
+        scheduler, its = find(name)(opt, **arguments), find(name, torch)(reference, **arguments)
+        reference.step()
+        expected = [rates_of(reference)]
+        for _ in range(30):
+            its.step(*metrics)
+            expected.append(rates_of(reference))
     opt.step()
-    reference.step()
-    for step in range(30):
-        if step == 4:
+    for step in range(1, len(expected)):
+        if step == 5:
             opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
         scheduler.step(*metrics)
-        its.step(*metrics)
-        expected = rates_of(reference) if step >= 4 else rates_of(reference)[:1]
-        assert rates_of(opt) == pytest.approx(expected, rel=1e-14)
+        groups = len(opt.param_groups)
+        assert rates_of(opt) == pytest.approx(expected[step][:groups], rel=1e-13)
         assert scheduler.get_last_lr() == rates_of(opt)
     if name in ("CyclicLR", "OneCycleLR"):
-        assert momenta_of(opt) == momenta_of(reference)
+        assert momenta_of(opt) == pytest.approx(momenta_of(reference), rel=1e-14)
     assert len(scheduler.lr_at(3)) == 2
+
+
+def test_a_group_that_is_added_takes_part_in_two_schedulers_of_one_optimizer():
+    opt = ours([1.0])
+    pair = [lr_scheduler.ExponentialLR(opt, 0.5), lr_scheduler.LinearLR(opt, 0.5, 1.0, 4)]
+    run(opt, pair, 2)
+    opt.add_param_group({"params": [np.ones(1)], "lr": 8.0})
+    for scheduler in pair:
+        scheduler.step()
+    shape = 0.5**3 * (0.5 + 0.5 * 3 / 4)
+    assert rates_of(opt) == pytest.approx([shape, 8 * shape], rel=1e-15)
 
 
 def test_lr_at_sees_an_added_group_and_changes_nothing():
@@ -880,6 +1079,58 @@ def test_bad_members_are_errors(name):
             make(opt, [step, lr_scheduler.StepLR(opt, 3)], None)
 
 
+def test_what_is_said_of_bad_lists_and_members():
+    opt = ours()
+    step = lr_scheduler.StepLR(opt, 3)
+    one = lr_scheduler.OneCycleLR(opt, 1.0, 10)
+    cases = [
+        (lambda: lr_scheduler.MultiStepLR(opt, 3), "milestones: expected a list of steps.*got 3"),
+        (lambda: lr_scheduler.SequentialLR(opt, [step, step], 3), "milestones: expected a list"),
+        (lambda: lr_scheduler.ChainedScheduler(step), "a list of schedulers, but got StepLR"),
+        (lambda: lr_scheduler.WarmupLR(opt, 3, "x"), "after: expected a scheduler, but got 'x'"),
+    ]
+    for make, message in cases:
+        with pytest.raises(TypeError, match=message):
+            make()
+    nested_one = lr_scheduler.ChainedScheduler([one, step])
+    for member in (one, nested_one, lr_scheduler.SequentialLR(opt, [step, one], [0])):
+        with pytest.raises(ValueError, match=r"a turn of at most 11 steps.*but got 12"):
+            lr_scheduler.SequentialLR(opt, [member, step], [12])
+        lr_scheduler.SequentialLR(opt, [member, step], [11])
+    warmed = lr_scheduler.SequentialLR(opt, [step, one], [5])
+    with pytest.raises(ValueError, match=r"at most 16 steps.*but got 17"):
+        lr_scheduler.SequentialLR(opt, [warmed, step], [17])
+
+
+def test_bad_epochs_change_nothing():
+    opt = ours()
+    scheduler = lr_scheduler.StepLR(opt, 2)
+    opt.step()
+    before = scheduler.state_dict()
+    for epoch in (-3, "a", True, math.nan):
+        with pytest.raises(ValueError, match="epoch: expected a number"):
+            scheduler.step(epoch)
+    assert scheduler.state_dict() == before
+
+
+def test_a_cycle_upside_down_is_torchs():
+    a, b = ours(), torchs()
+    x, p = run(a, lr_scheduler.CyclicLR(a, 2.0, 1.0, 3), 20)
+    y, q = run(b, TORCH.CyclicLR(b, 2.0, 1.0, 3), 20)
+    np.testing.assert_allclose(x, y, rtol=1e-14)
+    np.testing.assert_allclose(p, q, rtol=1e-14)
+
+
+def test_a_plateau_with_a_list_too_short_raises_at_once():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.ReduceLROnPlateau(opt, min_lr=[0.1])
+    opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
+    before = scheduler.state_dict()
+    with pytest.raises(RuntimeError, match=r"min_lrs has 1 entries.*append"):
+        scheduler.step(1.0)
+    assert scheduler.state_dict() == before
+
+
 # Warnings
 
 
@@ -994,6 +1245,24 @@ def test_restarts_are_exact_where_torchs_logarithm_is_not():
 # lr_at
 
 
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "int16", "int32", "uint64", "float16", "float32", "float64"]
+)
+@pytest.mark.parametrize("name", [*SIMPLE, "nested", "WarmupLR"])
+def test_lr_at_takes_steps_of_any_dtype(name, dtype):
+    arguments = {**SIMPLE, "WarmupLR": {"warmup_steps": 300}}
+    opt = ours()
+    scheduler = nested(opt) if name == "nested" else find(name)(opt, **arguments[name])
+    steps = np.array([0, 1, 2, 100, 127], dtype)
+    expected = np.transpose([scheduler.lr_at(int(step)) for step in steps])
+    np.testing.assert_array_equal(scheduler.lr_at(steps), expected)
+
+
+def test_lr_at_takes_numbers_only():
+    with pytest.raises(ValueError, match="t: expected steps that are numbers"):
+        lr_scheduler.StepLR(ours(), 3).lr_at(["a"])
+
+
 @pytest.mark.parametrize("name", [*SIMPLE, "nested"])
 def test_lr_at_is_pure_and_takes_any_shape(name):
     opt = ours()
@@ -1062,9 +1331,12 @@ def test_a_scheduler_that_is_written_for_torch_works():
     with pytest.raises(NotImplementedError, match="no closed form"):
         mine.lr_at(3)
     assert "<figcaption>" in mine._repr_html_()
-    mine.load_state_dict(mine.state_dict())
-    mine.step()
-    assert rates_of(a) == [BASES[0] / 8, BASES[1] / 8]
+    fresh = ours()
+    loaded = methods(lr_scheduler.LRScheduler)(fresh)
+    loaded.load_state_dict(mine.state_dict())
+    assert rates_of(fresh) == [BASES[0] / 4, BASES[1] / 4]
+    loaded.step()
+    assert rates_of(fresh) == [BASES[0] / 8, BASES[1] / 8]
 
 
 # Looking at it
@@ -1081,6 +1353,47 @@ def test_a_notebook_shows_the_curve(name):
     assert type(scheduler).__name__ in figure.find("figcaption").text
     assert type(scheduler).__name__ in repr(scheduler)
     assert scheduler.state_dict() == before
+
+
+def drawn(scheduler):
+    """The points of each curve of the representation, and its title."""
+    figure = ElementTree.fromstring(scheduler._repr_html_())
+    svg = "{http://www.w3.org/2000/svg}"
+    lines = [line.get("points").split() for line in figure.findall(f".//{svg}polyline")]
+    title = figure.find(f".//{svg}title")
+    points = [np.array([point.split(",") for point in line], float) for line in lines]
+    return points, None if title is None else title.text
+
+
+def test_the_curve_keeps_every_swing_and_stays_in_its_frame():
+    opt = ours([1.0])
+    scheduler = lr_scheduler.CyclicLR(opt, 0.1, 0.5, 5)
+    scheduler.last_epoch = 9999
+    (points,), title = drawn(scheduler)
+    assert title == "learning rate, 0 to 0.5, at steps 0 to 9999"
+    y = points[:, 1]
+    for part in np.array_split(y, 20):  # down to 0.1 and up to 0.5 everywhere
+        assert part.max() - part.min() == pytest.approx((y.max() - y.min()), rel=1e-9)
+    (points,), title = drawn(lr_scheduler.LambdaLR(ours([0.1]), lambda t: 1 - t / 10))
+    assert title == "learning rate, -0.89 to 0.1, at steps 0 to 99"
+    assert points[:, 1].min() >= 0
+    assert points[:, 1].max() <= 90 - 14
+
+
+def test_the_representation_never_raises():
+    opt = ours([1.0])
+    chain = [lr_scheduler.ExponentialLR(opt, 0.9), lr_scheduler.OneCycleLR(opt, 1.0, 50)]
+    points, title = drawn(lr_scheduler.ChainedScheduler(chain))  # 100 steps, but for the budget
+    assert len(points) == 1
+    assert title.endswith("steps 0 to 49")
+    sequence = lr_scheduler.SequentialLR(opt, [lr_scheduler.StepLR(opt, 3), chain[1]], [20])
+    sequence.last_epoch = 90  # beyond the end
+    assert drawn(sequence)[1].endswith("steps 0 to 70")
+    raising = lr_scheduler.LambdaLR(opt, lambda t: 1 / (5 - t))
+    short = lr_scheduler.LambdaLR(opt, [lambda t: 1.0])
+    opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
+    for scheduler in (raising, short):
+        assert drawn(scheduler) == ([], None)
 
 
 # The contract of torch

@@ -55,6 +55,19 @@ def deep(opt):
     return L.ChainedScheduler([outer, L.MultiStepLR(opt, [500], 0.5)])
 
 
+def averaging(opt):
+    members = [
+        L.CosineAnnealingLR(opt, 300),
+        swa_utils.SWALR(opt, [0.05, 0.01], 500),
+        L.StepLR(opt, 40, 0.9),
+    ]
+    return L.SequentialLR(opt, members, [200, 800])
+
+
+def nested_averaging(opt):
+    return L.ChainedScheduler([averaging(opt), L.ExponentialLR(opt, 0.999)])
+
+
 MAKE = {
     "LambdaLR": lambda o: L.LambdaLR(o, Decay(0.99)),
     "MultiplicativeLR": lambda o: L.MultiplicativeLR(o, lambda t: 1 - 1 / (t + 5)),
@@ -79,6 +92,8 @@ MAKE = {
     "a chain that is no product": mixed_chain,
     "a chain of a sequence and a plateau": plateaus,
     "four deep": deep,
+    "a sequence with weight averaging": averaging,
+    "a chain with weight averaging": nested_averaging,
 }
 WITH_METRICS = {"ReduceLROnPlateau", "a chain of a sequence and a plateau"}
 
@@ -253,6 +268,90 @@ def test_arguments_are_loaded_and_functions_are_not():
     step = L.StepLR(other, 9)
     step.load_state_dict(L.StepLR(opt, 3, 0.5).state_dict())
     assert (step.step_size, step.gamma) == (3, 0.5)
+
+
+class Scale:
+    """A callable object that keeps a list."""
+
+    def __init__(self):
+        self.seen = [1]
+
+    def __call__(self, step):
+        return 1.0
+
+
+def test_attributes_are_copied_when_they_are_saved_and_loaded():
+    opt = numpys()
+    for make in (lambda o, f: L.LambdaLR(o, f), lambda o, f: L.CyclicLR(o, 0.1, 1, 5, scale_fn=f)):
+        source, target = Scale(), Scale()
+        state = make(opt, source).state_dict()
+        source.seen.append(2)
+        saved = copy.deepcopy(state)
+        make(numpys(), target).load_state_dict(state)
+        assert target.seen == [1]
+        target.seen.append(3)
+        assert state == saved
+
+
+def test_attributes_that_nothing_can_take_are_an_error_and_change_nothing():
+    opt = numpys()
+    pairs = [
+        (L.LambdaLR(opt, Decay(0.9)), L.LambdaLR(numpys(), lambda t: 1.0)),
+        (L.CyclicLR(opt, 0.1, 1, 5, scale_fn=Decay(0.9)), L.CyclicLR(numpys(), 0.1, 1, 5)),
+    ]
+    for source, target in pairs:
+        source.last_epoch = 7
+        before = target.state_dict()
+        with pytest.raises(ValueError, match=r"attributes \['rate'\] of a callable object, but"):
+            target.load_state_dict(source.state_dict())
+        assert target.state_dict() == before
+
+
+def test_what_is_not_known_is_an_error():
+    scheduler = L.ExponentialLR(numpys(), 0.5)
+    before = scheduler.state_dict()
+    for other in (L.StepLR(numpys(), 3), torch.optim.lr_scheduler.StepLR(torchs(), 3)):
+        with pytest.raises(KeyError, match=r"ExponentialLR has no \['step_size'\]"):
+            scheduler.load_state_dict(other.state_dict())
+        assert scheduler.state_dict() == before
+        assert not hasattr(scheduler, "step_size")
+
+    class Counting(L.ExponentialLR):
+        def step(self, epoch=None):
+            super().step(epoch)
+            self.calls = getattr(self, "calls", 0) + 1
+
+    opt = numpys()
+    own = Counting(opt, 0.5)
+    opt.step()
+    own.step()
+    loaded = Counting(numpys(), 0.5)
+    loaded.load_state_dict(own.state_dict())  # a class of the user's keeps what it likes
+    assert loaded.calls == 1
+
+
+def test_every_member_is_restored_once(monkeypatch):
+    restored = []
+    original = L.ExponentialLR._restore
+    monkeypatch.setattr(
+        L.ExponentialLR, "_restore", lambda self, s: (restored.append(1), original(self, s))
+    )
+    opt = numpys()
+    scheduler = L.ExponentialLR(opt, 0.9)
+    for _ in range(8):
+        scheduler = L.ChainedScheduler([scheduler])
+    opt.step()
+    for _ in range(3):
+        scheduler.step()
+    other = numpys()
+    loaded = L.ExponentialLR(other, 0.9)
+    for _ in range(8):
+        loaded = L.ChainedScheduler([loaded])
+    loaded.load_state_dict(scheduler.state_dict())
+    assert len(restored) == 1
+    other.param_groups[0]["lr"] = 1.0
+    loaded.step()
+    assert [rate for rate, _ in present(other)] == pytest.approx([0.9, 2.5 * 0.9**4], rel=1e-15)
 
 
 def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing():

@@ -71,11 +71,31 @@ def test_it_draws_on_axes_that_are_given():
         plot_schedule(scheduler, 10, ax=Figure().add_axes((0, 0, 1, 1)))
 
 
-def test_a_long_schedule_has_no_more_points_than_a_picture_shows():
-    ax = plot_schedule(lr_scheduler.ExponentialLR(make(), 0.999999), 10**6)
-    x, _ = next(iter(curves(ax).values()))
-    assert len(x) == POINTS
-    assert (x[0], x[-1]) == (0, 10**6 - 1)
+def test_every_swing_of_a_long_schedule_is_drawn():
+    count = 10**5
+    ax = plot_schedule(lr_scheduler.CyclicLR(make(), 0.1, 0.5, 5), count)
+    panels = {axes.get_ylabel(): axes for axes in ax.figure.axes}
+    for name, low, high in (("learning rate", 0.1, 0.5), ("momentum", 0.8, 0.9)):
+        ((x, y),) = curves(panels[name]).values()
+        assert len(x) <= POINTS + 2
+        assert (x[0], x[-1]) == (0, count - 1)
+        for part in np.array_split(y, 100):
+            assert (part.min(), part.max()) == (pytest.approx(low), pytest.approx(high))
+        height = 1 - np.abs(x % 10 - 5) / 5  # what is drawn are rates of the schedule
+        expected = low + (high - low) * (height if name == "learning rate" else 1 - height)
+        np.testing.assert_allclose(y, expected, rtol=1e-10)
+
+
+def test_one_step_that_differs_is_drawn():
+    spike = lr_scheduler.LambdaLR(make(), lambda t: 7.0 if t == 54321 else 1.0)
+    ((x, y),) = curves(plot_schedule(spike, 10**5)).values()
+    assert x[np.argmax(y)] == 54321
+    assert y.max() == pytest.approx(0.7)
+
+
+def test_a_short_schedule_is_drawn_step_by_step():
+    ((x, _),) = curves(plot_schedule(lr_scheduler.StepLR(make(), 3), POINTS)).values()
+    np.testing.assert_array_equal(x, np.arange(POINTS))
 
 
 def test_it_is_saved_as_a_picture(tmp_path):
@@ -88,6 +108,10 @@ def test_bad_input():
     scheduler = lr_scheduler.StepLR(make(), 3)
     with pytest.raises(TypeError, match=r"expected a scheduler .* but got int at index 1"):
         plot_schedule([scheduler, 3], 5)
+    with pytest.raises(TypeError, match=r"expected a scheduler or a sequence.*got NoneType"):
+        plot_schedule(None, 10)
+    with pytest.raises(ValueError, match="expected at least one scheduler"):
+        plot_schedule([], 10)
     with pytest.raises(ValueError, match="steps: expected a positive integer, but got 0"):
         plot_schedule(scheduler, 0)
     with pytest.raises(ValueError, match="labels: expected 1, but got 2"):

@@ -24,6 +24,9 @@ from arrayopt.lr_scheduler.plateau import ReduceLROnPlateau
 from arrayopt.lr_scheduler.steps import ConstantLR, MultiStepLR, StepLR
 from arrayopt.lr_scheduler.warmup import CosineWarmupLR, WarmupLR, WarmupStableDecayLR
 
+#: The name that torch had for it before, and still knows.
+_LRScheduler = LRScheduler
+
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import Steps
 from arrayopt.lr_scheduler.base import LRScheduler
 from arrayopt.lr_scheduler.checks import check_choice, check_integer, check_number, per_group
-from arrayopt.lr_scheduler.cycles import anneal, bend
 
 __all__ = ["Annealing"]
 
@@ -34,7 +34,7 @@ class Annealing(LRScheduler):
     ValueError
         If an argument is out of its range, or a list has not one entry for each group.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
     """
 
     #: How error messages call the last rate.
@@ -56,17 +56,17 @@ class Annealing(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
-        part = xp.minimum(t, self.anneal_epochs) / self.anneal_epochs if self.anneal_epochs else 1
-        bent = bend(xp, self._anneal_strategy, part)
-        return anneal(self._anneal_strategy, [(1.0, 0.0)], bent)[0]
+        last = self.anneal_epochs
+        pct = xp.minimum(t, last) / last if last else 1.0 + 0.0 * t
+        return (1 + xp.cos(math.pi * pct)) / 2 if self._anneal_strategy == "cos" else 1.0 - pct
 
-    def _floor(self) -> float | list[float] | None:
+    def _floors(self) -> list[float] | None:
         return self._all("last_lrs")
 
-    def _relative(self, step: int, number: int, rate: float, first: bool = False) -> float:
-        if self._around(step)[1] == 0:  # the last rate is kept, whatever happens
-            return float(self._all("last_lrs")[number])
-        return super()._relative(step, number, rate, first)
+    def _changed(self, step: int, *rest: Any) -> list[float]:
+        if step >= self.anneal_epochs:  # the last rate is kept, whatever happens
+            return list(self._all("last_lrs"))
+        return super()._changed(step, *rest)
 
     def _span(self) -> float:
         return 1.25 * max(self.anneal_epochs, 8)

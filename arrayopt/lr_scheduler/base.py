@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -23,15 +24,15 @@ __all__ = ["EPOCH_WARNING", "LRScheduler"]
 _DERIVED = frozenset(
     {
         "optimizer",
-        "_bar",
         "_closed",
+        "_dynamic_threshold",
         "_exact",
         "_memo",
         "_plan",
         "_schedulers",
         "_shared",
         "_sorted",
-        "_taken_before",
+        "_steps_before",
     }
 )
 
@@ -56,11 +57,12 @@ class LRScheduler:
     r"""Base class of all learning-rate schedulers.
 
     A schedule is a function of the step :math:`t`. With the base rate :math:`\gamma_0` of a group
-    (its ``"initial_lr"``) and the schedule's `multiplier` :math:`f`:
+    (its ``"initial_lr"``), the schedule's `multiplier` :math:`f`, and the rate :math:`\eta` that it
+    falls to where that is zero (an `eta_min`, or else 0):
 
     .. math::
 
-        \gamma_t = \gamma_0 f(t)
+        \gamma_t = \eta + (\gamma_0 - \eta) f(t)
 
     A subclass gives its `multiplier`, a formula on whatever `xp` and the steps are, and everything
     else comes from here. (One written for torch, with a ``get_lr`` and perhaps a
@@ -83,7 +85,7 @@ class LRScheduler:
     Raises
     ------
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
     KeyError
         If `last_epoch` is given, and a group has no ``"initial_lr"``.
     ValueError
@@ -122,9 +124,6 @@ class LRScheduler:
     #: The members of a composed scheduler.
     _schedulers: Any = ()
 
-    #: A step, and the multipliers before and at it.
-    _memo: Any = (-1, 1.0, 1.0)
-
     #: Whether the rates come from a ``get_lr`` that is written for torch, which reads these.
     _torchs_get_lr: ClassVar[bool] = False
     _get_lr_called_within_step: bool = False
@@ -141,7 +140,7 @@ class LRScheduler:
         self._step_count = 0
         self._closed = list(self.base_lrs)
         self._last_lr: list[float] = []
-        self._taken_before = rates.taken(optimizer)
+        self._steps_before = rates.taken(optimizer)
         if last_epoch == -1:
             self._advance()
         else:
@@ -211,37 +210,54 @@ class LRScheduler:
         steps = np.asarray(t)
         if steps.ndim == 0:
             return self._evaluate(function, python_number(t))
+        if steps.size and steps.dtype.kind not in "biuf":
+            raise ValueError(f"t: expected steps that are numbers, but got {steps.dtype}")
         if steps.size and not steps.min() >= 0:
             raise ValueError(f"t: expected steps that are not negative, but got {steps.min()}")
-        values = function(ARRAYS, steps)
+        values = function(ARRAYS, steps.astype(float if steps.dtype.kind == "f" else np.int64))
         return np.stack([np.broadcast_to(np.asarray(v, dtype=float), steps.shape) for v in values])
 
     def _rates(self, xp: Any, t: Steps) -> list[Any]:
         """The closed form, for each group."""
-        multiplier, floor, bases = self.multiplier(xp, t), self._floor(), self.base_lrs
-        if len(bases) != len(self.optimizer.param_groups):
-            bases = self._bases()
-        if floor is None:
+        return self._scaled(self._bases(), self.multiplier(xp, t))
+
+    def _rates_from(self, start: list[float] | None, xp: Any, t: Steps) -> list[Any]:
+        """The closed form in a sequence whose rates are `start` before this schedule's turn.
+
+        Most do not care; None is for a schedule that has no one before it.
+        """
+        return self._rates(xp, t)
+
+    def _scaled(self, bases: list[float], multiplier: Any) -> list[Any]:
+        """Base rates, or rather what of them is above the floor, times a multiplier."""
+        floors = self._floors()
+        if floors is None:
             return [base * multiplier for base in bases]
-        if isinstance(floor, list):
-            return [low + (base - low) * multiplier for low, base in zip(floor, bases)]
-        return [floor + (base - floor) * multiplier for base in bases]
+        return [low + (base - low) * multiplier for low, base in zip(floors, bases)]
 
     def _momenta(self, xp: Any, t: Steps) -> list[Any]:
         """The momenta, for each group; NaN where they are left alone."""
         return [np.nan] * len(self.optimizer.param_groups)
 
-    def _floor(self) -> float | list[float] | None:
-        """The rate where the multiplier is zero, of all groups or each; None if that is zero."""
+    def _floors(self) -> list[float] | None:
+        """The rate of each group where the multiplier is zero; None if that is zero."""
         return None
 
     def _is_multiplier(self) -> bool:
         """Whether the rates are the base rates times `multiplier`, and nothing else."""
-        return self.chainable and not self._torchs_get_lr and not self._floor()
+        return self.chainable and not self._torchs_get_lr and self._floors() is None
 
     def _chains(self) -> bool:
         """Whether the scheduler, and every member, changes rates instead of replacing them."""
         return self.chainable
+
+    def _has_closed_form(self) -> bool:
+        """Whether the rates of any step are known: not where a ``get_lr`` is written for torch."""
+        return not self._torchs_get_lr
+
+    def _continues(self) -> bool:
+        """Whether its turn in a sequence begins at the rate before it, not at the base rate."""
+        return False
 
     def _cycles(self) -> bool:
         """Whether momenta are scheduled, here or by a member."""
@@ -250,6 +266,10 @@ class LRScheduler:
     def _span(self) -> float:
         """How many steps show the shape of the schedule."""
         return 100
+
+    def _budget(self) -> float:
+        """The last step that there is."""
+        return math.inf
 
     def _bases(self) -> list[float]:
         """The base rate of every group, of those that have just been added, too."""
@@ -292,7 +312,12 @@ class LRScheduler:
         Parameters
         ----------
         epoch : int, optional
-            Deprecated: the step to go to.
+            Deprecated: the step to go to, not negative.
+
+        Raises
+        ------
+        ValueError
+            If `epoch` is negative or no number, or the schedule has come to its end.
 
         Warns
         -----
@@ -300,12 +325,14 @@ class LRScheduler:
             At the first step, if the optimizer has taken none since the scheduler was made; and
             if `epoch` is given.
         """
+        if epoch is not None:
+            check_number("epoch", epoch, 0)
+            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
         if self._step_count == 1:
             self._warn_if_too_early()
         if epoch is None:
             self._advance()
         else:
-            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
             self._jump(epoch)
         self._step_count += 1
 
@@ -336,7 +363,7 @@ class LRScheduler:
 
     def _warn_if_too_early(self) -> None:
         taken = rates.taken(self.optimizer)
-        if taken is not None and taken == self._taken_before:
+        if taken is not None and taken == self._steps_before:
             warnings.warn(_ORDER, UserWarning, stacklevel=3)
 
     def _ready(self, metrics: Any) -> None:
@@ -344,54 +371,51 @@ class LRScheduler:
 
     def _advance(self, metrics: Any = None) -> None:
         """Go to the next step."""
-        if self._torchs_get_lr:
-            self._ask_get_lr(self.last_epoch + 1)
-            return
         step, groups = self.last_epoch + 1, self.optimizer.param_groups
-        new = closed = self._rates(NUMBERS, step)
-        known = len(self.base_lrs)
-        if known < len(groups):
-            self._join()
-        if self.chainable:
-            present = rates.read_all(groups)
-            if present != self._closed:
-                new = [
-                    right if rate == own else self._relative(step, number, rate, number >= known)
-                    for number, (rate, own, right) in enumerate(zip(present, self._closed, closed))
-                ]
+        if self._torchs_get_lr:
+            self._ask_get_lr(step)
+            return
+        if not self.chainable:
+            self._jump(step)
+            return
+        bases, known = self.base_lrs, len(self.base_lrs)
+        if known == len(groups):
+            closed, after = self._closed_form(step, bases)
+        else:
+            closed, after = self._closed_form(step, self._bases())
+            self._add_groups()
+        present, own = rates.read_all(groups), self._closed
+        new = closed if present == own else self._changed(step, after, present, own, closed, known)
         self._set(step, new, closed)
 
-    def _follow(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+    def _closed_form(self, step: int, bases: list[float]) -> tuple[list[float], Any]:
+        """The rates of a step, and what `_changed` needs to know: the multiplier."""
+        multiplier = self.multiplier(NUMBERS, step)
+        return self._scaled(bases, multiplier), multiplier
+
+    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
         """Go to a step without acting; the multiplier of then, and what `rate` becomes."""
         multiplier = self.multiplier(NUMBERS, step)
         self.last_epoch, self._closed = step, [base * multiplier for base in self.base_lrs]
         self._last_lr = [before * multiplier for before in rate]
         return multiplier, self._last_lr
 
-    def _jump(self, step: Any) -> None:
-        """Go to any step, with the rates of the closed form."""
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
+        """Go to any step, with the rates of the closed form (`start` as in `_rates_from`)."""
         if self._torchs_get_lr:
             self._ask_get_lr(step, jump=True)
             return
         closed = self._rates(NUMBERS, step)
-        self._join()
+        if len(self.base_lrs) < len(self.optimizer.param_groups):
+            self._add_groups()
         self._set(step, closed, closed)
 
     def _set(self, step: Any, new: list[float], closed: list[float]) -> None:
         """Be at a step, with new rates and those of the closed form."""
-        groups, rounded = self.optimizer.param_groups, False
-        if self.cycle_momentum:
-            for group, momentum in zip(groups, self._momenta(NUMBERS, step)):
-                rates.write_momentum(group, momentum)
+        groups = self.optimizer.param_groups
         self.last_epoch, self._closed, self._last_lr = step, closed, new
-        for group, rate in zip(groups, new):
-            if type(group["lr"]) is float:
-                group["lr"] = rate
-            elif rates.write(group, rate) != rate:
-                rounded = True
-        if rounded:
-            self._last_lr = rates.read_all(groups)
-            self._closed = self._last_lr
+        if rates.write_all(groups, new):
+            self._last_lr = self._closed = rates.read_all(groups)
             if new is not closed:
                 self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
 
@@ -407,55 +431,56 @@ class LRScheduler:
             raise
         finally:
             del self._get_lr_called_within_step, self._is_initial
-        self._join()
+        self._add_groups()
         numbers = [float(python_number(rate)) for rate in new]
         self._set(step, numbers, numbers)
 
-    def _next(self, step: int, number: int, rate: float) -> float:
-        """The rate of a group at `step`, from `rate`, that at the step before: a pure function."""
-        after = self._rates(NUMBERS, step)[number]
-        before = self._rates(NUMBERS, step - 1)[number] if step else self._bases()[number]
-        if rate == before or not self._chains():
-            return float(after)
-        return self._relative(step, number, rate)
+    def _next(
+        self, step: int, present: list[float], start: list[float] | None = None
+    ) -> list[float]:
+        """The rates at `step`, from those at the step before: a pure function."""
+        own = self._rates_from(start, NUMBERS, step - 1) if step else self._bases()
+        closed: list[float] = self._rates_from(start, NUMBERS, step)
+        if present == own or not self.chainable:
+            return closed
+        after = self._closed_form(step, self._bases())[1]
+        return self._changed(step, after, present, own, closed, len(present))
 
-    def _relative(self, step: int, number: int, rate: float, first: bool = False) -> float:
-        """The rate of a group at `step`, from one that is not this schedule's own.
+    def _changed(
+        self,
+        step: int,
+        after: Any,
+        present: list[float],
+        own: list[float],
+        closed: list[float],
+        known: int,
+    ) -> list[float]:
+        """The rates at `step`, from `present` ones of which some are not this schedule's `own`.
 
-        `first` if the schedule has not yet acted on it.
+        From group `known` on, it has not acted on them yet.
         """
-        before, after = self._around(step)
-        if first:
-            before = 1.0
-        if after == before:
-            return rate
-        floor = self._floor() or 0.0
-        if isinstance(floor, list):
-            floor = floor[number]
-        base, ratio = self._bases()[number], after / before if before else 0.0
-        if before == 0:
-            return rate + (base - floor) * after
-        if ratio > 1 and (rate - floor) * (base - floor) < 0:  # away from the floor: not below 0
-            return rate * (floor + (base - floor) * after) / (floor + (base - floor) * before)
-        return floor + (rate - floor) * ratio
+        before, floors = self.multiplier(NUMBERS, step - 1) if step else 1.0, self._floors()
+        if floors is None and before and known == len(present):
+            ratio = after / before
+            return [
+                right if rate == was else rate * ratio
+                for rate, was, right in zip(present, own, closed)
+            ]
+        rows = zip(present, own, closed, floors or [0.0] * len(present), self._bases())
+        return [
+            right
+            if rate == was
+            else _relative(rate, low, base, before if number < known else 1.0, after)
+            for number, (rate, was, right, low, base) in enumerate(rows)
+        ]
 
-    def _around(self, step: int) -> tuple[float, float]:
-        """The multipliers at the step before and at `step`, which are remembered."""
-        known, before, after = self._memo
-        if known != step:
-            before = after if known == step - 1 else self.multiplier(NUMBERS, max(step - 1, 0))
-            before = before if step else 1.0
-            after = self.multiplier(NUMBERS, step)
-            self._memo = (step, before, after)
-        return before, after
-
-    def _join(self) -> None:
-        """Take up the groups that have been added."""
+    def _add_groups(self) -> None:
+        """Take the groups that have been added into the schedule."""
         known = len(self.base_lrs)
         for number, group in enumerate(self.optimizer.param_groups[known:], known):
-            self._take_up(group, number)
+            self._add_group(group, number)
 
-    def _take_up(self, group: Group, number: int) -> None:
+    def _add_group(self, group: Group, number: int) -> None:
         group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
         self.base_lrs = [*self.base_lrs, self._base(number, group)]
         self._closed = [*self._closed, self.base_lrs[-1]]
@@ -479,7 +504,7 @@ class LRScheduler:
             state["momentum"] = [rates.read_momentum(g) for g in self.optimizer.param_groups]
         taken = rates.taken(self.optimizer)
         state["optimizer_steps"] = (
-            1 if taken is None or self._taken_before is None else taken - self._taken_before
+            1 if taken is None or self._steps_before is None else taken - self._steps_before
         )
         return state
 
@@ -496,7 +521,7 @@ class LRScheduler:
         TypeError
             If it is no mapping.
         KeyError
-            If an entry is missing: it is of another class of schedulers.
+            If an entry is missing or unknown: it is of another class of schedulers.
         ValueError
             If it has more groups than the optimizer, or another number of members.
         """
@@ -509,7 +534,7 @@ class LRScheduler:
             rates.write_momentum(group, momentum)
         taken = rates.taken(self.optimizer)
         if taken is not None:
-            self._taken_before = taken - state_dict.get("optimizer_steps", 1)
+            self._steps_before = taken - state_dict.get("optimizer_steps", 1)
 
     def _state(self) -> dict[str, Any]:
         """The state without what concerns the optimizer."""
@@ -532,6 +557,12 @@ class LRScheduler:
                 f"the state_dict of a {type(self).__name__} has {missing}, which this one lacks; "
                 f"it has {sorted(state)}"
             )
+        known = self._state().keys() | self._optional() | _TORCHS_OWN | _OF_THE_WHOLE
+        unknown = sorted(state.keys() - known)
+        if unknown and type(self).__module__.startswith("arrayopt."):  # others may add their own
+            raise KeyError(
+                f"the state_dict of a {type(self).__name__} has no {unknown}, which this one has"
+            )
         groups = len(self.optimizer.param_groups)
         saved = max(len(state.get(key, ())) for key in ("base_lrs", "_last_lr", "lr"))
         if saved > groups:
@@ -550,7 +581,8 @@ class LRScheduler:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Load a state that has been checked."""
-        self._restore_members(state)
+        for member, its in zip(self._schedulers, state.get("_schedulers", ())):
+            member._restore(its)
         vars(self).pop("_memo", None)
         for key, value in state.items():
             if key not in _TORCHS_OWN and key not in _OF_THE_WHOLE and key != "_schedulers":
@@ -559,10 +591,6 @@ class LRScheduler:
             if name in vars(self):
                 setattr(self, name, [python_number(rate) for rate in getattr(self, name)])
         self._find_closed()
-
-    def _restore_members(self, state: Mapping[str, Any]) -> None:
-        for member, its in zip(self._schedulers, state.get("_schedulers", ())):
-            member._restore(its)
 
     def _find_closed(self) -> None:
         """Remember the rates of the closed form at the present step."""
@@ -574,15 +602,15 @@ class LRScheduler:
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
         taken = rates.taken(self.optimizer)
-        if taken is not None and state["_taken_before"] is not None:
-            state["_taken_before"] -= taken  # hooks, and with them counts, are not pickled
+        if taken is not None and state["_steps_before"] is not None:
+            state["_steps_before"] -= taken  # hooks, and with them counts, are not pickled
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         taken = rates.taken(self.optimizer)
-        if taken is not None and self._taken_before is not None:
-            self._taken_before += taken
+        if taken is not None and self._steps_before is not None:
+            self._steps_before += taken
 
     # Looking at it
 
@@ -594,15 +622,27 @@ class LRScheduler:
         return f"<figure>{self._curve()}<figcaption>{html.escape(repr(self))}</figcaption></figure>"
 
     def _curve(self) -> str:
-        """The rates as a little picture; empty where there is no closed form."""
-        stop = max(2, int(self._span()), self.last_epoch + 1)
-        steps = np.unique(np.linspace(0, stop - 1, 201).astype(int))
+        """The rates as a little picture; empty where they cannot be computed."""
+        longest = min(self._budget() + 1, 1_000_000)  # of more, the first: all are evaluated
+        stop = min(max(2, int(self._span()), self.last_epoch + 1), longest)
         try:
-            return svg(steps, self.lr_at(steps), self.last_epoch)
-        except (NotImplementedError, ValueError):
+            return svg(self.lr_at(np.arange(stop)), self.last_epoch)
+        except Exception:  # whatever a function of the user's raises: looking must not fail
             return ""
 
 
 def _copied(value: Any) -> Any:
     """A copy of a container; anything else as it is."""
     return copy.deepcopy(value) if isinstance(value, list | dict | set) else value
+
+
+def _relative(rate: float, low: float, base: float, before: float, after: float) -> float:
+    """A rate that is not the schedule's own, when the multiplier goes from `before` to `after`."""
+    if after == before:
+        return rate
+    if before == 0:
+        return rate + (base - low) * after
+    ratio = after / before
+    if ratio > 1 and (rate - low) * (base - low) < 0:  # away from the floor: not below 0
+        return rate * (low + (base - low) * after) / (low + (base - low) * before)
+    return low + (rate - low) * ratio

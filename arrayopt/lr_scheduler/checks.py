@@ -100,8 +100,10 @@ def check_milestones(milestones: Iterable[Any]) -> list[int]:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
     """
+    if not isinstance(milestones, Iterable):
+        raise TypeError(f"milestones: expected a list of steps, but got {milestones!r}")
     given = list(milestones)
     steps = [check_integer("milestones", milestone, 0) for milestone in given]
     if steps != sorted(steps):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -25,6 +25,11 @@ class _Composed(LRScheduler):
 
     def _begin(self, optimizer: Any, schedulers: Sequence[Any]) -> None:
         """Check the members, and keep them."""
+        if not isinstance(schedulers, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: expected a list of schedulers, but got "
+                f"{type(schedulers).__name__}"
+            )
         members = list(schedulers)
         if not members:
             raise ValueError(f"{type(self).__name__}: expected at least one scheduler, got none")
@@ -32,7 +37,7 @@ class _Composed(LRScheduler):
         self._check_members(self.optimizer, members)
         self._schedulers = members
         self._step_count = 0
-        self._taken_before = rates.taken(self.optimizer)
+        self._steps_before = rates.taken(self.optimizer)
 
     @classmethod
     def _check_members(cls, optimizer: Any, members: Sequence[Any]) -> None:
@@ -79,8 +84,16 @@ class _Composed(LRScheduler):
     def _bases(self) -> list[float]:
         return self._schedulers[0]._bases()
 
+    @property
+    def base_lrs(self) -> list[float]:  # type: ignore[override]
+        """The base rate of each group, that of the first member."""
+        return self._bases()
+
     def _chains(self) -> bool:
         return all(member._chains() for member in self._schedulers)
+
+    def _has_closed_form(self) -> bool:
+        return all(member._has_closed_form() for member in self._schedulers)
 
     def _is_multiplier(self) -> bool:
         bases = self._bases()
@@ -160,54 +173,92 @@ class SequentialLR(_Composed):
                 f"milestones: expected {len(self._schedulers) - 1}, one fewer than schedulers, but "
                 f"got {len(self._milestones)}"
             )
+        for member, begin, end in zip(schedulers, [0, *self._milestones], self._milestones):
+            if end - begin - 1 > member._budget():
+                raise ValueError(
+                    f"milestones: expected a turn of at most {member._budget() + 1} steps for the "
+                    f"{type(member).__name__}, whose budget that is, but got {end - begin}"
+                )
+        first = self._turn(0)[0]
+        if last_epoch == -1 and first._torchs_get_lr:  # it may go on from the present rate
+            rates.write_all(optimizer.param_groups, first._bases())
+            first._step_count = 0
         self._jump(last_epoch + 1)
-        self._step_count = 1
+        first._step_count = self._step_count = 1
 
-    def _turn(self, step: int) -> tuple[LRScheduler, int]:
+    def _turn(self, step: Any) -> tuple[LRScheduler, int]:
         """The member whose turn it is, and the step at which its turn began."""
         number = NUMBERS.up_to(self._milestones, step)
         return self._schedulers[number], self._milestones[number - 1] if number else 0
 
+    def _start(
+        self, member: LRScheduler, begin: int, start: list[float] | None
+    ) -> list[float] | None:
+        """The rates before the turn of a member, if it cares; `start` is those before all turns."""
+        if not member._continues():
+            return None
+        return self._rates_from(start, NUMBERS, begin - 1) if begin else start
+
     def _piecewise(
         self,
-        function: Callable[[LRScheduler, Any, Steps], list[Any]],
+        function: Callable[[LRScheduler, int, Any, Steps], list[Any]],
         xp: Any,
         t: Steps,
         length: int,
     ) -> list[Any]:
-        """`function` of each member at the steps of its turn, put together."""
+        """`function` of each member, from its milestone, at the steps of its turn, put together."""
         if xp is NUMBERS:
             member, begin = self._turn(t)
-            return function(member, xp, t - begin)
+            return function(member, begin, xp, t - begin)
         turns = ARRAYS.up_to(self._milestones, t)
         table = np.empty((length, *t.shape))
         for number in np.unique(turns):
             here = turns == number
-            local = t[here] - (self._milestones[number - 1] if number else 0)
-            for row, values in zip(table, function(self._schedulers[number], xp, local)):
+            begin = self._milestones[number - 1] if number else 0
+            for row, values in zip(
+                table, function(self._schedulers[number], begin, xp, t[here] - begin)
+            ):
                 row[here] = values
         return list(table)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
-        return self._piecewise(lambda member, *at: [member.multiplier(*at)], xp, t, 1)[0]
+        return self._piecewise(lambda member, _, *at: [member.multiplier(*at)], xp, t, 1)[0]
 
     def _rates(self, xp: Any, t: Steps) -> list[Any]:
-        groups = len(self.optimizer.param_groups)
-        return self._piecewise(lambda member, *at: member._rates(*at), xp, t, groups)
+        return self._rates_from(None, xp, t)
+
+    def _rates_from(self, start: list[float] | None, xp: Any, t: Steps) -> list[Any]:
+        def rates_of(member: LRScheduler, begin: int, *at: Any) -> list[Any]:
+            return member._rates_from(self._start(member, begin, start), *at)
+
+        return self._piecewise(rates_of, xp, t, len(self.optimizer.param_groups))
 
     def _momenta(self, xp: Any, t: Steps) -> list[Any]:
-        groups = len(self.optimizer.param_groups)
-        return self._piecewise(lambda member, *at: member._momenta(*at), xp, t, groups)
+        def momenta_of(member: LRScheduler, _: int, *at: Any) -> list[Any]:
+            return member._momenta(*at) if member._cycles() else [np.nan] * groups
 
-    def _next(self, step: int, number: int, rate: float) -> float:
+        groups = len(self.optimizer.param_groups)
+        return self._piecewise(momenta_of, xp, t, groups)
+
+    def _continues(self) -> bool:
+        return self._turn(0)[0]._continues()
+
+    def _next(
+        self, step: int, present: list[float], start: list[float] | None = None
+    ) -> list[float]:
         member, begin = self._turn(step)
         if step == 0 or step != begin:
-            return member._next(step - begin, number, rate)
-        after = float(member._rates(NUMBERS, 0)[number])
-        before = float(self._rates(NUMBERS, step - 1)[number])
-        if rate == before or not member._chains():
-            return after
-        return rate * (after / before) if before else rate + after
+            return member._next(step - begin, present, self._start(member, begin, start))
+        own: list[float] = self._rates_from(start, NUMBERS, step - 1)
+        if member._continues():
+            return member._rates_from(present, NUMBERS, 0)
+        first: list[float] = member._rates(NUMBERS, 0)
+        if present == own or not member._chains():
+            return first
+        return [
+            after if rate == before else rate * (after / before) if before else rate + after
+            for rate, before, after in zip(present, own, first)
+        ]
 
     def _advance(self, metrics: Any = None) -> None:
         step = self.last_epoch + 1
@@ -216,23 +267,27 @@ class SequentialLR(_Composed):
             member._advance(metrics)
             self.last_epoch, self._last_lr = step, member._last_lr
             return
-        groups = self.optimizer.param_groups[: len(self._last_lr)]
-        new = [self._next(step, *pair) for pair in enumerate(map(rates.read, groups))]
-        member._jump(0)
-        for group, rate in zip(groups, new):
-            rates.write(group, rate)
+        groups = self.optimizer.param_groups
+        present = rates.read_all(groups)
+        if self._has_closed_form():
+            known = len(self._last_lr)
+            new = self._next(step, present)[:known]
+        else:
+            new = []
+        member._jump(0, present)
+        rates.write_all(groups, new)
         self.last_epoch = step
         self._note()
 
-    def _follow(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
         member, begin = self._turn(step)
-        multiplier, self._last_lr = member._follow(step - begin, rate)
+        multiplier, self._last_lr = member._advance_silently(step - begin, rate)
         self.last_epoch = step
         return multiplier, self._last_lr
 
-    def _jump(self, step: Any) -> None:
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
         member, begin = self._turn(step)
-        member._jump(step - begin)
+        member._jump(step - begin, self._start(member, begin, start))
         self.last_epoch = step
         self._note()
 
@@ -243,6 +298,9 @@ class SequentialLR(_Composed):
 
     def _span(self) -> float:
         return max([0, *self._milestones]) + self._schedulers[-1]._span()
+
+    def _budget(self) -> float:
+        return max([0, *self._milestones]) + self._schedulers[-1]._budget()
 
 
 class ChainedScheduler(_Composed):
@@ -272,8 +330,8 @@ class ChainedScheduler(_Composed):
 
     References
     ----------
-    Goyal et al. (2017), "Accurate, large minibatch SGD", section 2.2: the warm-up multiplies
-    another schedule.
+    Loshchilov and Hutter (2019), "Decoupled weight decay regularization", algorithm 2, where a
+    schedule is a multiplier of the base rate.
 
     Examples
     --------
@@ -296,21 +354,16 @@ class ChainedScheduler(_Composed):
             )
         self.last_epoch = max(steps, default=0)
         self._find_closed()
-        present = rates.read_all(self.optimizer.param_groups)
-        composed = any(member._schedulers for member in self._schedulers)
-        if self.last_epoch or composed or present == self._first():
-            self._jump(self.last_epoch)  # nobody but the members has acted on the rates
+        if self._has_closed_form():
+            made = self._bases()  # what the members have made of them
+            for member in self._schedulers:
+                made = member._next(0, made)
+            composed = any(member._schedulers for member in self._schedulers)
+            present = rates.read_all(self.optimizer.param_groups)
+            if self.last_epoch or composed or present == made:
+                self._jump(self.last_epoch)  # nobody but the members has acted on the rates
         self._note()
         self._step_count = 1
-
-    def _first(self) -> list[float]:
-        """What the members made of the base rates when they were made."""
-        first = []
-        for number, rate in enumerate(self._bases()):
-            for member in self._schedulers:
-                rate = member._next(0, number, rate)
-            first.append(rate)
-        return first
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
         return reduce(operator.mul, (member.multiplier(xp, t) for member in self._schedulers))
@@ -320,63 +373,68 @@ class ChainedScheduler(_Composed):
         if self._is_multiplier():
             multiplier = self.multiplier(xp, t)
             return [base * multiplier for base in bases]
-        runs = []
-        for number, rate in enumerate(bases):
-            run = []
-            for step in range(int(np.max(t, initial=0)) + 1):
-                rate = self._next(step, number, rate)
-                run.append(rate)
-            runs.append(xp.pick(run, xp.floor(t)))
-        return runs
+        run = [list(bases)]
+        for step in range(int(np.max(t, initial=0)) + 1):
+            run.append(self._next(step, run[-1]))
+        return [xp.pick(row, xp.floor(t) + 1) for row in zip(*run)]
 
     def _momenta(self, xp: Any, t: Steps) -> list[Any]:
-        cycling = [member for member in self._schedulers if member._cycles()]
-        return cycling[-1]._momenta(xp, t)
+        return [member for member in self._schedulers if member._cycles()][-1]._momenta(xp, t)
 
-    def _next(self, step: int, number: int, rate: float) -> float:
+    def _next(
+        self, step: int, present: list[float], start: list[float] | None = None
+    ) -> list[float]:
+        own: list[float] = []
         if self._exact:
-            before = self._rates(NUMBERS, step - 1)[number] if step else self._bases()[number]
-            if rate == before:
-                return float(self._rates(NUMBERS, step)[number])
+            own = self._rates(NUMBERS, step - 1) if step else self._bases()
+            if present == own:
+                return self._rates(NUMBERS, step)
+        changed = present
         for member in self._schedulers:
-            rate = member._next(step, number, rate)
-        return rate
+            changed = member._next(step, changed, start)
+        if not own:
+            return changed
+        closed = self._rates(NUMBERS, step)
+        return [
+            right if rate == was else other
+            for rate, was, right, other in zip(present, own, closed, changed)
+        ]
 
     def _advance(self, metrics: Any = None) -> None:
         step, groups = self.last_epoch + 1, self.optimizer.param_groups
-        present = rates.read_all(groups)
+        present = rates.read_all(groups) if self._exact else []
         if self._exact and present == self._closed:
-            bases = self._bases()
-            product, _ = self._follow(step, bases)
-            closed = [base * product for base in bases]
-            self._set(step, closed, closed)
+            self._advance_silently(step, self._bases())
+            self._set(step, self._closed, self._closed)
             return
         for member in self._schedulers:
             member._ready(metrics)
         for member in self._schedulers:
             member._advance(metrics)
-        self.last_epoch = step
-        if self._exact:
-            known, closed = len(self._closed), self._rates(NUMBERS, step)
-            for number, group in enumerate(groups):
-                if number >= known or present[number] == self._closed[number]:
-                    rates.write(group, closed[number])
-            self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
+        self.last_epoch, self._last_lr = step, self._schedulers[-1]._last_lr
+        if not self._exact:
+            return
+        known, closed = len(self._closed), self._rates(NUMBERS, step)
+        for number, group in enumerate(groups):
+            if number >= known or present[number] == self._closed[number]:
+                rates.write(group, closed[number])
+        self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
         self._note()
 
-    def _follow(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
         product = 1.0
         for member in self._schedulers:
-            multiplier, rate = member._follow(step, rate)
+            multiplier, rate = member._advance_silently(step, rate)
             product *= multiplier
         self.last_epoch, self._last_lr = step, rate
+        self._closed = [base * product for base in self._bases()]
         return product, rate
 
-    def _jump(self, step: Any) -> None:
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
+        closed = self._rates(NUMBERS, step) if self._has_closed_form() else []
         for member in self._schedulers:
             member._jump(step)
-        for group, rate in zip(self.optimizer.param_groups, self._rates(NUMBERS, step)):
-            rates.write(group, rate)
+        rates.write_all(self.optimizer.param_groups, closed)
         self.last_epoch = step
         self._find_closed()
         self._note()
@@ -393,12 +451,16 @@ class ChainedScheduler(_Composed):
             member._ready(metrics)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._restore_members(state)
-        self.last_epoch = max(m.last_epoch for m in self._schedulers)
         super()._restore(state)
+        if "last_epoch" not in state:  # torch's has none
+            self.last_epoch = max(member.last_epoch for member in self._schedulers)
+            self._find_closed()
 
     def _span(self) -> float:
         return max(member._span() for member in self._schedulers)
+
+    def _budget(self) -> float:
+        return min(member._budget() for member in self._schedulers)
 
 
 def _needs_metrics(scheduler: LRScheduler) -> bool:

@@ -14,6 +14,11 @@ from arrayopt.lr_scheduler.checks import check_integer, check_number
 __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]
 
 
+def _half_cosine(xp: Any, t: Steps, length: Any) -> Any:
+    """From 1 down to 0, which is reached at `length`."""
+    return (1 + xp.cos(math.pi * t / length)) / 2
+
+
 class CosineAnnealingLR(LRScheduler):
     r"""A rate that swings along a cosine between the base rate and `eta_min`.
 
@@ -38,7 +43,7 @@ class CosineAnnealingLR(LRScheduler):
     ValueError
         If `T_max` is not positive, or `eta_min` is no finite number.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     See Also
     --------
@@ -70,10 +75,10 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
-        return (1 + xp.cos(math.pi * t / self.T_max)) / 2
+        return _half_cosine(xp, t, self.T_max)
 
-    def _floor(self) -> float | list[float] | None:
-        return self.eta_min
+    def _floors(self) -> list[float] | None:
+        return [self.eta_min] * len(self.optimizer.param_groups) if self.eta_min else None
 
     def _span(self) -> float:
         return 2 * self.T_max + 1
@@ -114,7 +119,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ValueError
         If `T_0` or `T_mult` is no positive integer, or `eta_min` no finite number.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     Notes
     -----
@@ -154,11 +159,10 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
-        since, length = self._cycle(xp, t)
-        return (1 + xp.cos(math.pi * since / length)) / 2
+        return _half_cosine(xp, *self._cycle(xp, t))
 
-    def _floor(self) -> float | list[float] | None:
-        return self.eta_min
+    def _floors(self) -> list[float] | None:
+        return [self.eta_min] * len(self.optimizer.param_groups) if self.eta_min else None
 
     def _cycle(self, xp: Any, t: Steps) -> tuple[Any, Any]:
         """The steps since the last restart, and the length of the cycle."""
@@ -171,7 +175,6 @@ class CosineAnnealingWarmRestarts(LRScheduler):
                 since, length = t - self.last_epoch + math.floor(self.T_cur), self.T_i
             while since >= length:
                 since, length = since - length, length * self.T_mult
-            self._memo = (t, since, length)
             return since, length
         while np.any(since >= length):
             over = since >= length
@@ -208,16 +211,15 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self._step_count += 1
 
     def _advance(self, metrics: Any = None) -> None:
-        step = self.last_epoch + self.T_cur % 1 + 1
-        closed = self._rates(NUMBERS, step)
-        if len(self.base_lrs) < len(self.optimizer.param_groups):
-            self._join()
-        self._set(step, closed, closed)
+        self._jump(self.last_epoch + self.T_cur % 1 + 1)
 
-    def _set(self, step: float, new: list[float], closed: list[float]) -> None:
-        known, since, length = self._memo  # the rates have been found before
-        self.T_cur, self.T_i = (since, length) if known is step else self._cycle(NUMBERS, step)
-        super()._set(math.floor(step), new, closed)
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
+        since, length = self._cycle(NUMBERS, step)
+        closed = self._scaled(self._bases(), _half_cosine(NUMBERS, since, length))
+        if len(self.base_lrs) < len(self.optimizer.param_groups):
+            self._add_groups()
+        self.T_cur, self.T_i = since, length
+        self._set(math.floor(step), closed, closed)
 
     def _span(self) -> float:
         return float(self.T_0 * sum(self.T_mult**cycle for cycle in range(3)))

@@ -6,19 +6,47 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["svg"]
+__all__ = ["shown", "svg"]
 
 WIDTH, HEIGHT, MARGIN, TEXT = 260, 90, 6, 14
 
 
-def svg(steps: Any, values: Any, present: int) -> str:
+def shown(values: Any, points: int) -> Any:
+    """Which values a picture of so many points shows: all, or else the extremes of each part.
+
+    A part is as wide as a point or two, so that no swing is lost however fast it is.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        NaN is passed over.
+    points : int
+        How many can be shown, about.
+
+    Returns
+    -------
+    array of int
+        Indices, increasing.
+    """
+    if len(values) <= points:
+        return np.arange(len(values))
+    parts = np.array_split(np.arange(len(values)), points // 2)
+    low, high = (
+        np.where(np.isnan(values), np.inf, values),
+        np.where(np.isnan(values), -np.inf, values),
+    )
+    extremes = [
+        part[f(x[part])] for part in parts for f, x in ((np.argmin, low), (np.argmax, high))
+    ]
+    return np.unique([0, *extremes, len(values) - 1])
+
+
+def svg(values: Any, present: int) -> str:
     """Curves as SVG, one for each row that differs, in the colour of the text around.
 
     Parameters
     ----------
-    steps : array of shape (n,)
-        Increasing.
-    values : array of shape (curves, n)
+    values : array of shape (curves, steps)
         Those that are not finite are passed over.
     present : int
         The step that is marked by a line.
@@ -29,31 +57,34 @@ def svg(steps: Any, values: Any, present: int) -> str:
     """
     rows = np.unique(values, axis=0)
     finite = rows[np.isfinite(rows)]
-    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    inner = HEIGHT - TEXT - 2 * MARGIN
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    last, inner = rows.shape[1] - 1, HEIGHT - TEXT - 2 * MARGIN
 
-    def place(step: float) -> float:
-        return MARGIN + (WIDTH - 2 * MARGIN) * float(step) / max(1.0, float(steps[-1]))
+    def across(step: Any) -> Any:
+        return MARGIN + (WIDTH - 2 * MARGIN) * step / max(1, last)
+
+    def down(value: Any) -> Any:
+        return MARGIN + inner * (high - value) / (high - low or 1.0)
 
     curves = "".join(
         '<polyline fill="none" stroke="currentColor" stroke-width="1.5" points="'
         + " ".join(
-            f"{place(step):.1f},{MARGIN + inner * (1 - value / top):.1f}"
-            for step, value in zip(steps, row)
-            if np.isfinite(value)
+            f"{across(step):.1f},{down(row[step]):.1f}"
+            for step in shown(row, 2 * WIDTH)
+            if np.isfinite(row[step])
         )
         + '"/>'
         for row in rows
     )
-    now, bottom = place(min(present, steps[-1])), MARGIN + inner
+    now, zero = across(min(present, last)), down(0.0)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
-        f"<title>learning rate, up to {top:.4g}, over {steps[-1]} steps</title>"
-        f'<path d="M{MARGIN} {bottom}H{WIDTH - MARGIN}" stroke="currentColor" opacity="0.4"/>'
-        f'<path d="M{now:.1f} {MARGIN}V{bottom}" stroke="currentColor" opacity="0.4" '
+        f"<title>learning rate, {low:.4g} to {high:.4g}, at steps 0 to {last}</title>"
+        f'<path d="M{MARGIN} {zero:.1f}H{WIDTH - MARGIN}" stroke="currentColor" opacity="0.4"/>'
+        f'<path d="M{now:.1f} {MARGIN}V{MARGIN + inner}" stroke="currentColor" opacity="0.4" '
         f'stroke-dasharray="2 2"/>{curves}'
-        f'<text x="{MARGIN}" y="{HEIGHT - 4}" font-size="10" fill="currentColor">lr 0 to {top:.4g}'
-        f'</text><text x="{WIDTH - MARGIN}" y="{HEIGHT - 4}" font-size="10" fill="currentColor" '
-        f'text-anchor="end">step {steps[-1]}</text></svg>'
+        f'<text x="{MARGIN}" y="{HEIGHT - 4}" font-size="10" fill="currentColor">'
+        f'lr {low:.4g} to {high:.4g}</text><text x="{WIDTH - MARGIN}" y="{HEIGHT - 4}" '
+        f'font-size="10" fill="currentColor" text-anchor="end">step {last}</text></svg>'
     )

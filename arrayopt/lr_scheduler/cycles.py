@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from arrayopt.groups import Group
 from arrayopt.lr_scheduler import rates
-from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
+from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
 from arrayopt.lr_scheduler.checks import (
     check_choice,
@@ -19,41 +20,37 @@ from arrayopt.lr_scheduler.checks import (
     check_number,
     per_group,
 )
-from arrayopt.lr_scheduler.lambdas import attributes_of
+from arrayopt.lr_scheduler.lambdas import attributes_of, check_attributes
 
-__all__ = ["CyclicLR", "MomentumCycle", "OneCycleLR", "anneal", "bend"]
-
-
-def bend(xp: Any, strategy: str, part: Any) -> Any:
-    """What `anneal` takes for the part of the way that has passed."""
-    return 1 + xp.cos(math.pi * part) if strategy == "cos" else part
+__all__ = ["CyclicLR", "MomentumCycle", "OneCycleLR", "anneal"]
 
 
-def anneal(strategy: str, ways: Iterable[tuple[Any, Any]], bent: Any) -> list[Any]:
-    """Where one stands on the ways from their starts to their ends.
+def anneal(xp: Any, strategy: str, pct: Any, levels: Iterable[tuple[Any, Any]]) -> list[Any]:
+    """The levels between each start and end when the part `pct` of the phase has passed.
 
     They go along half a cosine ("cos") or a line.
     """
     if strategy == "cos":
-        return [end + (start - end) / 2.0 * bent for start, end in ways]
-    return [start + (end - start) * bent for start, end in ways]
+        weight = 1 + xp.cos(math.pi * pct)
+        return [end + (start - end) / 2.0 * weight for start, end in levels]
+    return [start + (end - start) * pct for start, end in levels]
 
 
 class _Phase(NamedTuple):
-    """A phase of 1cycle: its first and last step, and what each group's rate and momentum do."""
+    """A phase of 1cycle: its first and last step, and the levels at its start and end.
+
+    First come those of each group's rate, and then those of its momentum, if that is cycled.
+    """
 
     begin: float
     end: float
-    rates: list[tuple[float, float]]
-    momenta: list[tuple[float, float]]
+    levels: list[tuple[float, float]]
 
-    def part(self, xp: Any, t: Steps) -> Any:
-        """The part that has passed; a phase that has no length is over when it begins."""
-        begin, end, _, _ = self
-        return 1.0 if begin == end else xp.minimum((t - begin) / (end - begin), 1.0)
-
-
-_NO_PLAN = [_Phase(0.0, 0.0, [], [])]
+    def at(self, xp: Any, t: Steps, strategy: str) -> list[Any]:
+        """The levels at a step; a phase that has no length is over when it begins."""
+        begin, end, levels = self
+        pct = 1.0 if begin == end else xp.minimum((t - begin) / (end - begin), 1.0)
+        return anneal(xp, strategy, pct, levels)
 
 
 class MomentumCycle(LRScheduler):
@@ -84,14 +81,33 @@ class MomentumCycle(LRScheduler):
         self._keep("base_momentum", base)
         self._keep("max_momentum", high)
 
-    def _tell_momentum(self, group: Group, number: int) -> None:
+    def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
+        """The rates, and the momenta (none if they are left alone), for each group."""
+        raise NotImplementedError
+
+    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+        return self._both(xp, t)[0]
+
+    def _momenta(self, xp: Any, t: Steps) -> list[Any]:
+        return self._both(xp, t)[1]
+
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
+        closed, momenta = self._both(NUMBERS, step)
+        groups = self.optimizer.param_groups
+        if len(self.base_lrs) != len(groups):
+            self._add_groups()
+        for group, momentum in zip(groups, momenta):
+            rates.write_momentum(group, momentum)
+        self._set(step, closed, closed)
+
+    def _write_momentum_bounds(self, group: Group, number: int) -> None:
         if self.cycle_momentum:
             group["max_momentum"] = self._all("max_momentums")[number]
             group["base_momentum"] = self._all("base_momentums")[number]
 
-    def _take_up(self, group: Group, number: int) -> None:
-        self._tell_momentum(group, number)
-        super()._take_up(group, number)
+    def _add_group(self, group: Group, number: int) -> None:
+        self._write_momentum_bounds(group, number)
+        super()._add_group(group, number)
 
     def _is_multiplier(self) -> bool:
         return False
@@ -145,7 +161,7 @@ class CyclicLR(MomentumCycle):
         If an argument is out of its range, a list has not one entry for each group, or the
         optimizer has neither momentum nor betas to be cycled.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     Notes
     -----
@@ -200,7 +216,7 @@ class CyclicLR(MomentumCycle):
 
         check_last_epoch(last_epoch, optimizer)
         for number, group in enumerate(optimizer.param_groups):
-            self._tell_momentum(group, number)
+            self._write_momentum_bounds(group, number)
             if last_epoch == -1:
                 rates.write(group, self.base_lrs[number])
         super().__init__(optimizer, last_epoch)
@@ -216,23 +232,16 @@ class CyclicLR(MomentumCycle):
         height = xp.where(x <= ratio, x / ratio, (x - 1) / (ratio - 1))
         return height, self._scale(xp, cycle, t)
 
-    def _rates(self, xp: Any, t: Steps) -> list[Any]:
+    def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
         height, scale = self._height(xp, t)
-        if xp is NUMBERS:
-            self._memo = (t, height, scale)
-        bases, highs = self.base_lrs, self.max_lrs
-        if not len(bases) == len(highs) == len(self.optimizer.param_groups):
-            bases, highs = self._bases(), self._all("max_lrs")
-        return [base + (high - base) * height * scale for base, high in zip(bases, highs)]
-
-    def _momenta(self, xp: Any, t: Steps) -> list[Any]:
-        step, height, scale = self._memo  # the rates come first, which need the same
-        if step is not t:
-            height, scale = self._height(xp, t)
-        bases, highs = self.base_momentums, self.max_momentums
-        if not len(bases) == len(highs) == len(self.optimizer.param_groups):
-            bases, highs = self._all("base_momentums"), self._all("max_momentums")
-        return [high - (high - base) * height * scale for base, high in zip(bases, highs)]
+        rates = [
+            base + (high - base) * height * scale
+            for base, high in zip(self._bases(), self._all("max_lrs"))
+        ]
+        if not self.cycle_momentum:
+            return rates, []
+        bounds = zip(self._all("base_momentums"), self._all("max_momentums"))
+        return rates, [high - (high - base) * height * scale for base, high in bounds]
 
     def _span(self) -> float:
         return 3 * self.total_size + 1
@@ -240,9 +249,13 @@ class CyclicLR(MomentumCycle):
     def _state(self) -> dict[str, Any]:
         return super()._state() | {"_scale_fn_custom": attributes_of(self._scale_fn_custom)}
 
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        super()._check_state(state)
+        check_attributes(self._scale_fn_custom, state["_scale_fn_custom"])
+
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state["_scale_fn_custom"] is not None:
-            vars(self._scale_fn_custom).update(state["_scale_fn_custom"])
+            vars(self._scale_fn_custom).update(copy.deepcopy(state["_scale_fn_custom"]))
         super()._restore({k: v for k, v in state.items() if k != "_scale_fn_custom"})
 
     def _scale(self, xp: Any, cycle: Any, t: Steps) -> Any:
@@ -304,7 +317,7 @@ class OneCycleLR(MomentumCycle):
         If an argument is out of its range, a list has not one entry for each group, or the
         optimizer has neither momentum nor betas to be cycled. By `step`, if the budget is used up.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     Notes
     -----
@@ -360,7 +373,7 @@ class OneCycleLR(MomentumCycle):
         high = 0.5 if three_phase else 1.0
         ends = "(]" if three_phase else "()"
         pct_start = check_number("pct_start", pct_start, 0, high, ends=ends)
-        self._plan = _NO_PLAN
+        self._plan: list[_Phase] = []
         self._schedule_phases = _phases(self.total_steps, pct_start, bool(three_phase))
         self._anneal_func_type = check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
         self._keep("max_lr", max_lr)
@@ -369,23 +382,26 @@ class OneCycleLR(MomentumCycle):
         self._begin_momentum(cycle_momentum, base_momentum, max_momentum)
         check_integer("last_epoch", last_epoch, -1)
         for number, group in enumerate(optimizer.param_groups):
-            self._tell(group, number)
+            self._write_bounds(group, number)
         super().__init__(optimizer, last_epoch)
 
-    def _tell(self, group: Group, number: int) -> None:
+    def _write_bounds(self, group: Group, number: int) -> None:
         """Write the bounds to a group."""
         base = self._base(number, group)
         group["initial_lr"] = base
         group["max_lr"] = self._all("max_lrs")[number]
         group["min_lr"] = base / self.final_div_factor
-        self._tell_momentum(group, number)
+        self._write_momentum_bounds(group, number)
 
-    def _take_up(self, group: Group, number: int) -> None:
-        self._tell(group, number)
-        super()._take_up(group, number)
+    def _add_group(self, group: Group, number: int) -> None:
+        self._write_bounds(group, number)
+        super()._add_group(group, number)
 
     def _base(self, number: int, group: Group) -> float:
         return float(self._all("max_lrs")[number] / self.div_factor)
+
+    def _budget(self) -> float:
+        return self.total_steps
 
     def _check_budget(self, step: Any) -> None:
         if step > self.total_steps:
@@ -405,53 +421,37 @@ class OneCycleLR(MomentumCycle):
         if self.cycle_momentum:
             levels["base_momentum"] = self._all("base_momentums")
             levels["max_momentum"] = self._all("max_momentums")
+
+        kinds = ("lr", "momentum") if self.cycle_momentum else ("lr",)
         plan, begin = [], 0.0
         for phase in self._schedule_phases:
-            ways = [
-                list(zip(levels[phase[f"start_{kind}"]], levels[phase[f"end_{kind}"]]))
-                for kind in (("lr", "momentum") if self.cycle_momentum else ("lr",))
+            pairs = [
+                pair
+                for kind in kinds
+                for pair in zip(levels[phase[f"start_{kind}"]], levels[phase[f"end_{kind}"]])
             ]
-            plan.append(_Phase(begin, phase["end_step"], ways[0], ways[-1]))
+            plan.append(_Phase(begin, phase["end_step"], pairs))
             begin = phase["end_step"]
         return plan
 
-    def _phases(self) -> list[_Phase]:
-        if len(self._plan[0].rates) != len(self.optimizer.param_groups):
+    def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
+        self._check_budget(t if xp is NUMBERS else t.max(initial=0))
+        groups, strategy = len(self.optimizer.param_groups), self._anneal_func_type
+        if not self._plan or len(self._plan[0].levels) != (1 + self.cycle_momentum) * groups:
             self._plan = self._planned()
-        return self._plan
-
-    def _table(self, t: Steps, kind: Literal[2, 3]) -> list[Any]:
-        """The rates or momenta, which are the fields of that number in a phase, at many steps."""
-        self._check_budget(t.max(initial=0))
-        plan, way = self._phases(), self._anneal_func_type
-        number = sum((t > phase.end).astype(int) for phase in plan[:-1])
-        parts = [bend(ARRAYS, way, phase.part(ARRAYS, t)) for phase in plan]
-        table = [anneal(way, phase[kind], part) for phase, part in zip(plan, parts)]
-        return [np.choose(number, row) for row in zip(*table)]
-
-    def _rates(self, xp: Any, t: Steps) -> list[Any]:
-        if xp is not NUMBERS:
-            return self._table(t, 2)
-        if t > self.total_steps:
-            self._check_budget(t)
-        plan, way = self._phases(), self._anneal_func_type
-        for phase in plan:
-            if t <= phase.end:
-                break
-        part = bend(xp, way, phase.part(xp, t))
-        self._memo = (t, phase, part)
-        return anneal(way, phase.rates, part)
-
-    def _momenta(self, xp: Any, t: Steps) -> list[Any]:
-        if xp is not NUMBERS:
-            return self._table(t, 3)
-        if self._memo[0] is not t:  # as it is after the rates of a step have been found
-            self._rates(xp, t)
-        _, phase, part = self._memo
-        return anneal(self._anneal_func_type, phase.momenta, part)
+        if xp is NUMBERS:
+            for phase in self._plan:
+                if t <= phase.end:
+                    break
+            both = phase.at(xp, t, strategy)
+        else:
+            number = sum((t > phase.end).astype(int) for phase in self._plan[:-1])
+            table = zip(*(phase.at(xp, t, strategy) for phase in self._plan))
+            both = [np.choose(number, row) for row in table]
+        return both[:groups], both[groups:]
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._plan = _NO_PLAN
+        self._plan = []
         super()._restore(state)
 
     def _ready(self, metrics: Any) -> None:

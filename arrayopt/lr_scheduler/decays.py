@@ -39,7 +39,7 @@ class LinearLR(LRScheduler):
     ValueError
         If an argument is out of its range.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     References
     ----------
@@ -97,7 +97,7 @@ class ExponentialLR(LRScheduler):
     ValueError
         If `gamma` is not positive.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     References
     ----------
@@ -150,7 +150,7 @@ class PolynomialLR(LRScheduler):
     ValueError
         If an argument is out of its range.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     References
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
@@ -13,7 +14,7 @@ from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
 from arrayopt.options import python_number
 
-__all__ = ["LambdaLR", "MultiplicativeLR", "attributes_of"]
+__all__ = ["LambdaLR", "MultiplicativeLR", "attributes_of", "check_attributes"]
 
 Lambda = Callable[[int], float]
 
@@ -22,7 +23,21 @@ def attributes_of(function: Any) -> dict[str, Any] | None:
     """What is saved of a callable: the attributes of an object, and nothing of a function."""
     if isinstance(function, FunctionType | type) or not hasattr(function, "__dict__"):
         return None
-    return dict(vars(function))
+    return copy.deepcopy(dict(vars(function)))
+
+
+def check_attributes(function: Any, attributes: dict[str, Any] | None) -> None:
+    """Raise if a callable cannot be given attributes that were saved of another one.
+
+    Raises
+    ------
+    ValueError
+    """
+    if attributes is not None and attributes_of(function) is None:
+        raise ValueError(
+            f"the state_dict has the attributes {sorted(attributes)} of a callable object, but "
+            f"this scheduler has {function!r}"
+        )
 
 
 class _Lambdas(LRScheduler):
@@ -55,10 +70,20 @@ class _Lambdas(LRScheduler):
         state = {key: value for key, value in super()._state().items() if key != "lr_lambdas"}
         return state | {"lr_lambdas": [attributes_of(function) for function in self.lr_lambdas]}
 
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        super()._check_state(state)
+        if len(state["lr_lambdas"]) > len(self.lr_lambdas):
+            raise ValueError(
+                f"lr_lambdas: expected at most {len(self.lr_lambdas)} entries in the state_dict, "
+                f"but got {len(state['lr_lambdas'])}"
+            )
+        for function, attributes in zip(self.lr_lambdas, state["lr_lambdas"]):
+            check_attributes(function, attributes)
+
     def _restore(self, state: Mapping[str, Any]) -> None:
         for function, attributes in zip(self.lr_lambdas, state["lr_lambdas"]):
             if attributes is not None:
-                vars(function).update(attributes)
+                vars(function).update(copy.deepcopy(attributes))
         super()._restore({key: value for key, value in state.items() if key != "lr_lambdas"})
 
 
@@ -81,7 +106,7 @@ class LambdaLR(_Lambdas):
     Raises
     ------
     TypeError
-        If something is not callable, or `optimizer` is none.
+        If something is not callable, or `optimizer` is not an optimizer.
     ValueError
         If there are not as many functions as groups.
 
@@ -132,7 +157,7 @@ class MultiplicativeLR(_Lambdas):
     Raises
     ------
     TypeError
-        If something is not callable, or `optimizer` is none.
+        If something is not callable, or `optimizer` is not an optimizer.
     ValueError
         If there are not as many functions as groups.
 
@@ -154,40 +179,43 @@ class MultiplicativeLR(_Lambdas):
     array([[1.   , 0.5  , 0.25 , 0.125]])
     """
 
-    #: A step, the base rates, and the rates of that step: the next ones follow from them.
-    _memo: Any = (-1, [], [])
+    #: A step, the base rates, the factors and the rates of then: the next ones follow from them.
+    _memo: Any = (0, [], [], [])
 
     def _rates(self, xp: Any, t: Steps) -> list[Any]:
-        bases, functions = self.base_lrs, self.lr_lambdas
-        if not len(bases) == len(functions) == len(self.optimizer.param_groups):
-            bases, functions = self._bases(), self._all("lr_lambdas")
         if xp is not NUMBERS:
-            last, index = int(t.max(initial=0)), xp.floor(t)
-            runs = (_run(base, function, last) for base, function in zip(bases, functions))
-            return [np.array(run)[index] for run in runs]
-        step, known, before = self._memo
-        if t == step + 1 and known is bases:
-            new = [
-                rate * (value if type(value := function(t)) is float else python_number(value))
-                for rate, function in zip(before, functions)
+            run = [self._rates(NUMBERS, step) for step in range(int(t.max(initial=0)) + 1)]
+            return [np.array(row)[xp.floor(t)] for row in zip(*run)]
+        step, bases, factors, values = self._memo
+        if step > t or bases != self._bases():
+            bases = self._bases()
+            step, factors, values = 0, [1.0] * len(bases), bases
+        functions = self._all("lr_lambdas")
+        for s in range(step + 1, int(t) + 1):
+            factors = [
+                value if type(value := function(s)) is float else float(python_number(value))
+                for function in functions
             ]
-        elif t == step and known is bases:
-            return before  # type: ignore[no-any-return]
-        else:
-            new = [_run(base, function, int(t))[-1] for base, function in zip(bases, functions)]
-        self._memo = (t, bases, new)
-        return new
+            values = [value * factor for value, factor in zip(values, factors)]
+        self._memo = (int(t), bases, factors, values)
+        return values  # type: ignore[no-any-return]
 
-    def _relative(self, step: int, number: int, rate: float, first: bool = False) -> float:
-        function = self._all("lr_lambdas")[number]
-        if first or step == 0:
-            return _run(rate, function, step)[-1]
-        return rate * float(python_number(function(step)))
+    def _closed_form(self, step: int, bases: list[float]) -> tuple[list[float], Any]:
+        return self._rates(NUMBERS, step), self._memo[2]
 
-
-def _run(rate: float, function: Lambda, last: int) -> list[float]:
-    """What becomes of a rate from step 0 to the last."""
-    run = [rate]
-    for step in range(1, last + 1):
-        run.append(run[-1] * float(python_number(function(step))))
-    return run
+    def _changed(
+        self,
+        step: int,
+        after: Any,
+        present: list[float],
+        own: list[float],
+        closed: list[float],
+        known: int,
+    ) -> list[float]:
+        rows = zip(present, own, closed, after, self._bases())
+        return [
+            right
+            if rate == was
+            else rate * (factor if number < known or not base else right / base)
+            for number, (rate, was, right, factor, base) in enumerate(rows)
+        ]

@@ -60,7 +60,7 @@ class ReduceLROnPlateau(LRScheduler):
     ValueError
         If an argument is out of its range, or a list has not one entry for each group.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     Notes
     -----
@@ -69,8 +69,8 @@ class ReduceLROnPlateau(LRScheduler):
 
     References
     ----------
-    Bengio (2012), "Practical recommendations for gradient-based training of deep architectures",
-    section 3.1.1, on rates that are reduced when a validation error stops to improve.
+    He, Zhang, Ren and Sun (2016), "Deep residual learning for image recognition", section 3.4: the
+    rate is divided by 10 when the error plateaus.
 
     Examples
     --------
@@ -111,15 +111,15 @@ class ReduceLROnPlateau(LRScheduler):
         self.base_lrs = [self._base(*pair) for pair in enumerate(optimizer.param_groups)]
         self.last_epoch = 0
         self._closed = list(self.base_lrs)
-        self._last_lr = [rates.read(group) for group in optimizer.param_groups]
-        self._taken_before = rates.taken(optimizer)
+        self._last_lr = rates.read_all(optimizer.param_groups)
+        self._steps_before = rates.taken(optimizer)
         self._reset()
 
     min_lrs: list[float]
 
     def _reset(self) -> None:
         """Forget all metrics."""
-        self.best = self._bar = self.mode_worse
+        self.best = self._dynamic_threshold = self.mode_worse
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
@@ -157,10 +157,14 @@ class ReduceLROnPlateau(LRScheduler):
             warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
             check_integer("epoch", epoch, 0)
         current = metrics
-        if type(current) is not float:
+        if type(current) is not float or len(self.min_lrs) != len(self.optimizer.param_groups):
             self._ready(metrics)
             current = float(metrics)
-        better = current > self._bar if self.mode == "max" else current < self._bar
+        better = (
+            current > self._dynamic_threshold
+            if self.mode == "max"
+            else current < self._dynamic_threshold
+        )
         cooldown = self.cooldown_counter
         bad = 0 if better or cooldown else self.num_bad_epochs + 1
         if cooldown:
@@ -169,14 +173,11 @@ class ReduceLROnPlateau(LRScheduler):
             self._reduce()
             bad, cooldown = 0, self.cooldown
         if better:
-            self.best, self._bar = current, self._bar_above(current)
+            self.best, self._dynamic_threshold = current, self._threshold_from(current)
         self.num_bad_epochs = bad
         self.cooldown_counter = cooldown
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        self._last_lr = last = []
-        for group in self.optimizer.param_groups:
-            rate = group["lr"]
-            last.append(rate if type(rate) is float else rates.read(group))
+        self._last_lr = rates.read_all(self.optimizer.param_groups)
 
     def _ready(self, metrics: Any) -> None:
         if metrics is None:
@@ -189,7 +190,7 @@ class ReduceLROnPlateau(LRScheduler):
     def _advance(self, metrics: Any = None) -> None:
         self.step(metrics)
 
-    def _bar_above(self, best: float) -> float:
+    def _threshold_from(self, best: float) -> float:
         """What a metric has to pass to be better than the best."""
         margin = self.threshold if self.mode == "max" else -self.threshold
         if self.threshold_mode == "abs" or math.isinf(best):
@@ -200,20 +201,20 @@ class ReduceLROnPlateau(LRScheduler):
         groups, lowest_rates = self.optimizer.param_groups, self.min_lrs
         if not len(groups) == len(lowest_rates) == len(self.base_lrs):
             lowest_rates = self._all("min_lrs")
-            self._join()
+            self._add_groups()
         for group, lowest in zip(groups, lowest_rates):
             rate = rates.read(group)
             reduced = max(rate * self.factor, lowest)
             if rate - reduced > self.eps:
                 rates.write(group, reduced)
 
-    def _jump(self, step: Any) -> None:
+    def _jump(self, step: Any, start: list[float] | None = None) -> None:
         self._reset()
         super()._jump(step)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         super()._restore(state)
-        self._bar = self._bar_above(self.best)
+        self._dynamic_threshold = self._threshold_from(self.best)
 
     def _optional(self) -> frozenset[str]:
         return super()._optional() | {"base_lrs"}

@@ -18,6 +18,7 @@ __all__ = [
     "stored",
     "taken",
     "write",
+    "write_all",
     "write_momentum",
 ]
 
@@ -84,16 +85,29 @@ def write(group: Group, value: float) -> float:
     Returns what the rate is now, since an array may round.
     """
     rate = group["lr"]
-    if type(rate) is float or not is_array(rate):
+    if not is_array(rate):
         group["lr"] = value
         return value
     if hasattr(rate, "fill_"):  # torch's, in a third of the time that an assignment takes
         detach(rate).fill_(value)
+        if rate.itemsize == 8 and rate.is_floating_point():
+            return value  # as it is
     elif is_writeable(rate):
         rate[...] = value
     else:
         group["lr"] = like(value, rate)
     return read(group)
+
+
+def write_all(groups: list[Group], values: list[float]) -> bool:
+    """Set the rates of all groups; whether one was rounded."""
+    rounded = False
+    for group, value in zip(groups, values):
+        if type(group["lr"]) is float:
+            group["lr"] = value
+        elif write(group, value) != value:
+            rounded = True
+    return rounded
 
 
 def like(value: float, rate: Any) -> Any:
@@ -107,7 +121,7 @@ def like(value: float, rate: Any) -> Any:
 def stored(group: Group, value: float) -> float:
     """What `value` becomes when it is the rate of a group: rounded, if that is a float32 array."""
     rate = group["lr"]
-    if type(rate) is float or not is_array(rate):
+    if not is_array(rate):
         return value
     return float(python_number(like(value, rate)))
 

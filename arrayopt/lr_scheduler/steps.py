@@ -36,12 +36,11 @@ class StepLR(LRScheduler):
     ValueError
         If `step_size` or `gamma` is not positive.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     References
     ----------
-    He, Zhang, Ren and Sun (2016), "Deep residual learning for image recognition", section 3.4,
-    divide the rate by 10 in this way.
+    Szegedy et al. (2015), "Going deeper with convolutions", section 6: less by 4% every 8 epochs.
 
     Examples
     --------
@@ -95,7 +94,7 @@ class MultiStepLR(LRScheduler):
         If a milestone is negative, no integer or smaller than the one before, or `gamma` is not
         positive.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     References
     ----------
@@ -160,7 +159,7 @@ class ConstantLR(LRScheduler):
     ValueError
         If `factor` or `total_iters` is out of its range.
     TypeError
-        If `optimizer` is none.
+        If `optimizer` is not an optimizer.
 
     References
     ----------

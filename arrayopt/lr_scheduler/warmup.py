@@ -81,6 +81,8 @@ class WarmupLR(SequentialLR):
         rates.check_optimizer(optimizer)
         steps, factor = _checked(warmup_steps, start_factor)
         check_last_epoch(last_epoch, optimizer)
+        if not isinstance(after, LRScheduler | None):
+            raise TypeError(f"after: expected a scheduler, but got {after!r}")
         following = [] if after is None else [after]
         self._check_members(optimizer, following)
         members = [_warmup(optimizer, steps, factor), *following]
