@@ -23,7 +23,7 @@ types: $(READY)  ## mypy --strict
 	$(BIN)/mypy
 
 tests: $(READY)  ## pytest with doctests and branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
 
 notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py

@@ -222,6 +222,9 @@ class Optimizer:
     #: Options that a group cannot change.
     fixed_options: ClassVar[Mapping[str, Any]] = {}
 
+    #: What may be done again, by the numbers of the groups.
+    _last: dict[int, Agenda]
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
@@ -445,17 +448,17 @@ class Optimizer:
         if closure is not None:
             loss, grads = evaluate(closure, grads)
         gradients = self._gradients(grads)
-        for number in [n for n in self._last if n >= len(self.param_groups)]:
-            del self._last[number]
-        works = [
-            work
+        plans = [
+            self._plan(number, group, gradients[number])
             for number, group in enumerate(self.param_groups)
-            for work in self._works(number, group, gradients[number])
         ]
+        works = [work for own, _ in plans for work in own]
         for work in works:
             work.prepare()
         for work in works:
             work.run(self.state)
+        # only now, since another thread that steps would take them up
+        self._last = {n: agenda for n, (_, agenda) in enumerate(plans) if agenda.lasting}
         return loss
 
     def _update(
@@ -501,8 +504,11 @@ class Optimizer:
         position = iter(flat)
         return [[next(position) for _ in range(size)] for size in sizes]
 
-    def _works(self, number: int, group: Group, grads: list[Any]) -> list[Work]:
-        """The work on a group: that of the last step, if nothing but numbers has changed."""
+    def _plan(self, number: int, group: Group, grads: list[Any]) -> tuple[list[Work], Agenda]:
+        """The work on a group, and what of it may be done again.
+
+        It is that of the last step, if nothing but numbers has changed.
+        """
         options = self._options(group, number)
         slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
 
@@ -527,9 +533,7 @@ class Optimizer:
         agenda = self._last.pop(number, None)
         if not (agenda and agenda.renew(group["params"], grads, self.state, options, slots)):
             agenda = new(grads)
-        if agenda.lasting:
-            self._last[number] = agenda
-        return works + agenda.works
+        return works + agenda.works, agenda
 
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:
@@ -563,7 +567,7 @@ class Optimizer:
 
     def _reset(self) -> None:
         """Begin without hooks and without work that could be done again."""
-        self._last: dict[int, Agenda] = {}
+        self._last = {}
         self._step_pre_hooks: Hooks = OrderedDict()
         self._step_post_hooks: Hooks = OrderedDict()
         self._state_dict_pre_hooks: Hooks = OrderedDict()

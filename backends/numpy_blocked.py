@@ -395,12 +395,17 @@ class _Dense:
                 yield functools.partial(self._run_strided, part)
 
     def _run_strided(self, row: Sequence[NDArray], execute: Execute) -> None:
-        """Walk arrays of any layout and dtype through NumPy's buffered iterator."""
+        """Walk arrays of any layout and dtype through NumPy's buffered iterator.
+
+        All operands are buffered ("contig"): beside one that is, NumPy 2.4 gives the others wrong
+        strides.
+        """
         with np.nditer(
             row,
             flags=["buffered", "external_loop"],
             op_flags=[
-                ["readwrite"] if m in self.written else ["readonly"] for m in range(len(row))
+                ["readwrite" if m in self.written else "readonly", "contig"]
+                for m in range(len(row))
             ],
             op_dtypes=[self.dtype] * len(row),
             casting="same_kind",

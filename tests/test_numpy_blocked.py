@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
+import arrayopt as optim
 from arrayopt import get_num_threads, set_num_threads
 from arrayopt.backend import Batch
 from arrayopt.backends import numpy_blocked
@@ -413,3 +414,14 @@ def test_a_gradient_that_begins_to_overlap_at_a_later_step():
     executor.run(batch, executor.prepare(batch))
     expected = expected - 0.1 * (0.9 * g + expected[::-1])
     assert np.array_equal(w, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+@pytest.mark.parametrize("cut", [np.s_[..., ::2], np.s_[:, ::2], np.s_[::2]])
+def test_a_strided_parameter_beside_a_gradient_that_is_cast(dtype, cut):
+    base = np.arange(2 * 3 * 8, dtype=dtype).reshape(2, 3, 8)
+    expected = base.copy()
+    expected[cut] *= 0.5  # of 1 - lr, where the gradient is the parameter
+    grad = base[cut].real.astype(np.float16)
+    optim.SGD([base[cut]], lr=0.5, foreach=True).step(grads=[grad])
+    np.testing.assert_array_equal(base, expected)

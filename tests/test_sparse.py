@@ -215,7 +215,7 @@ CASES += [
     if not options.get("weight_decay")
 ]
 cases = pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
-SHAPES = [((9,), 1), ((7, 3), 1), ((3, 2, 2), 2)]
+SHAPES = [((7, 3), 1), ((9,), 1), ((3, 2, 2), 2)]
 
 
 def stream(dtype: Any, steps: int) -> Iterator[list[SparseGrad]]:
@@ -254,9 +254,10 @@ def test_parameters_and_state_agree_with_torch(spec, options, dtype):
     ours = spec.cls(arrays, **options)
     theirs = getattr(torch.optim, spec.name)(tensors, **options)
     for step, grads in enumerate(stream(dtype, 1000), 1):
-        for tensor, grad in zip(tensors, grads):
-            tensor.grad = as_torch(grad)
-        ours.step(grads=grads)
+        last = len(SHAPES) if step <= 10 else 1  # in the long run, one of them will do
+        for number, (tensor, grad) in enumerate(zip(tensors, grads)):
+            tensor.grad = as_torch(grad) if number < last else None
+        ours.step(grads=[*grads[:last], *[None] * (len(SHAPES) - last)])
         theirs.step()
         if step not in (1, 10, 1000):
             continue
@@ -270,7 +271,7 @@ def test_parameters_and_state_agree_with_torch(spec, options, dtype):
             )
             for name, value in mine.items():
                 if name == "step":
-                    assert value == int(other[name]) == step
+                    assert value == int(other[name])
                 else:
                     assert difference(value, other[name]) <= spec.bounds.double
 
@@ -319,11 +320,11 @@ def test_it_is_the_dense_step_on_the_touched_entries(spec, options):
 
 @pytest.mark.parametrize("name", ["SparseAdam", "Adagrad"])
 def test_complex_numbers_are_pairs_of_reals(name):
-    array = start(np.complex128)[1]
+    array = start(np.complex128)[0]
     pairs = np.stack([array.real, array.imag], -1)
     ours, reals = getattr(optim, name)([array], lr=0.1), getattr(optim, name)([pairs], lr=0.1)
     for grads in stream(np.complex128, 20):
-        grad = grads[1]
+        grad = grads[0]
         values = np.stack([grad.values.real, grad.values.imag], -1)
         ours.step(grads=[grad])
         reals.step(grads=[SparseGrad(grad.indices, values, pairs.shape)])
