@@ -400,7 +400,7 @@ class _Dense:
         All operands are buffered ("contig"): beside one that is, NumPy 2.4 gives the others wrong
         strides.
         """
-        with np.nditer(
+        with np.nditer(  # type: ignore[call-overload]  # NumPy's stub spells contig "config"
             row,
             flags=["buffered", "external_loop"],
             op_flags=[
