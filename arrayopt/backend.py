@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -27,9 +27,12 @@ Implementation = Literal["for-loop", "foreach", "fused"]
 BUILTIN = {
     "array_api": "arrayopt.backends.array_api:ForLoop",
     "numpy_blocked": "arrayopt.backends.numpy_blocked:NumPyBlocked",
+    "numba_fused": "arrayopt.backends.numba_fused:NumbaFused",
 }
+#: The extras that bring what a built-in backend needs.
+EXTRAS = {"numba_fused": "numba"}
 ENTRY_POINTS = "arrayopt.backends"
-SPEED = ("fused", "foreach", "for-loop")
+SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
 
 
 @dataclass(slots=True)
@@ -95,13 +98,27 @@ class Executor(ABC):
     def accepts(self, array: Array) -> bool:
         """Whether parameters like `array` can be updated here."""
 
+    def declines(self, array: Array) -> str:
+        """Why an array is left to a slower executor, although others of its library are taken.
+
+        Empty if it is taken, and if it is of another library.
+        """
+        return ""
+
     @abstractmethod
     def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
         """New arrays like `arrays`, filled with `fill` (both parts, if they are complex)."""
 
-    @abstractmethod
     def prepare(self, batch: Batch) -> Program | None:
-        """Do all that can fail, and change nothing that the user sees."""
+        """Do all that can fail, and change nothing that the user sees.
+
+        This traces the rule, and allocates the state that the program makes.
+        """
+        program = batch.trace()
+        for name, _ in program.structure.outputs:
+            if name != "param" and name not in batch.states:
+                batch.states[name] = self.allocate(batch.arrays, 0.0)
+        return program
 
     @abstractmethod
     def run(self, batch: Batch, program: Program | None) -> None:
@@ -135,11 +152,25 @@ def missing() -> Mapping[str, str]:
 
 def find(array: Array, implementation: Implementation | None = None) -> Executor | None:
     """The fastest executor for `array`, or the fastest one of that `implementation`."""
-    return next(_candidates(array, implementation), None)
-
-
-def _candidates(array: Array, implementation: Implementation | None) -> Iterator[Executor]:
     for kind in SPEED if implementation is None else (implementation,):
         for executor in available().values():
             if executor.implementation == kind and executor.accepts(array):
-                yield executor
+                return executor
+    return None
+
+
+def declined(array: Array, implementation: Implementation) -> str:
+    """Why executors of `implementation` leave `array` to slower ones; empty if none does."""
+    reasons = [
+        executor.declines(array)
+        for executor in available().values()
+        if executor.implementation == implementation
+    ]
+    return "; ".join(filter(None, reasons))
+
+
+def hints() -> list[str]:
+    """How to install what the built-in backends that cannot be imported need."""
+    return [
+        f'{name}: pip install "arrayopt[{EXTRAS[name]}]"' for name in missing() if name in EXTRAS
+    ]

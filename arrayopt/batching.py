@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from arrayopt import backend
-from arrayopt.backend import Batch, Executor
+from arrayopt.backend import Batch, Executor, Implementation
 from arrayopt.namespace import (
     Array,
     castable,
@@ -30,11 +30,13 @@ from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
 from arrayopt.sparse_grad import SparseGrad, as_sparse_grad, put_rows, take_rows
 from arrayopt.trace import Program, TraceError, trace
+from arrayopt.witness import Witness, witness
 
 __all__ = [
     "Agenda",
     "Choice",
     "Gradients",
+    "Reading",
     "StateSlot",
     "build",
     "check_state_array",
@@ -46,6 +48,9 @@ __all__ = [
     "state_number",
 ]
 
+
+#: The options that say who carries out a step.
+SWITCHES = ("foreach", "fused", "differentiable")
 
 #: Which gradients an algorithm takes.
 Gradients = Literal["dense", "dense or sparse", "sparse"]
@@ -100,47 +105,48 @@ class Work:
         The entries of the optimizer's state for the parameters.
     fresh : bool
         Whether it has not been done yet, so that state may be missing.
+    witness : Witness, optional
+        What tells whether the arrays are the same again.
     """
 
     batch: Batch
     indices: list[int]
-    choices: list[Choice]
+    choices: Sequence[Choice]
     slots: tuple[StateSlot, ...]
     states: list[Any]
-    shapes: list[tuple[int, ...]]
-    dtypes: list[Any]
     executor: Executor | None = None
     program: Program | None = None
     fresh: bool = True
+    witness: Witness | None = None
 
-    def still_holds(
+    def renew(
         self, params: list[Any], grads: list[Any], state: Mapping[Any, dict[str, Any]]
     ) -> bool:
-        """Whether the same NumPy arrays are to be updated, and are as sound as they were.
+        """Take up new gradients, if they and all else are as sound as in the last step.
 
         This stands in for the checks of `build`, and is written for speed. It must reject whatever
         `build` would treat otherwise or raise on.
         """
-        batch, arrays, states = self.batch, self.batch.arrays, self.states
+        batch, states, witness = self.batch, self.states, self.witness
         if not (
-            {*map(type, grads)} == {np.ndarray}
+            witness is not None
             and all(map(is_, params, batch.params))
-            and all(map(is_, [param.data for param in params], arrays))
-            and [grad.shape for grad in grads] == self.shapes
-            and [grad.dtype for grad in grads] == self.dtypes
-            and all([array.flags.writeable for array in arrays])
+            and all([param.requires_grad for param in params if isinstance(param, Parameter)])
+            and witness.holds([param.data for param in params], grads)
             and all(map(is_, map(state.get, params), states))
         ):
             return False
         try:
-            return all(
-                all(map(is_, map(itemgetter(name), states), kept))
-                for name, kept in batch.states.items()
-            ) and all(
-                {*map(itemgetter(name), states)} == {value} for name, value in batch.scalars.items()
-            )
+            for name, kept in batch.states.items():
+                if not all(map(is_, map(itemgetter(name), states), kept)):
+                    return False
+            for name, value in batch.scalars.items():
+                if {*map(itemgetter(name), states)} != {value}:
+                    return False
         except (KeyError, TypeError):  # somebody took an entry away, or put in what is no number
             return False
+        batch.grads = witness.plain(grads)
+        return True
 
     def prepare(self) -> None:
         """Do all that can fail: allocate state, trace the rule, settle on an executor."""
@@ -167,12 +173,10 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        known = {*batch.states, *batch.scalars}
+        known = len(batch.states), len(batch.scalars)
         self.update(self.executor)
-        batch.grads = []  # they are the caller's, who may want their memory back
-        names = {*batch.states, *batch.scalars}
-        changed = self.fresh or batch.rebind or names != known
-        if changed and names:  # (a rule without state leaves no entries)
+        changed = self.fresh or batch.rebind or known != (len(batch.states), len(batch.scalars))
+        if changed and (batch.states or batch.scalars):  # (a rule without state leaves no entries)
             self.states = [state.setdefault(param, {}) for param in batch.params]
         for name, value in batch.scalars.items():
             for entry in self.states:
@@ -181,6 +185,9 @@ class Work:
             for name, arrays in batch.states.items():
                 for entry, array in zip(self.states, arrays):
                     entry[name] = array
+            lasting = not batch.rebind and type(self) is Work
+            self.witness = witness(batch.arrays, batch.grads, batch.states) if lasting else None
+        batch.grads = []  # they are the caller's, who may want their memory back
         self.fresh = False
 
     def update(self, executor: Executor) -> None:
@@ -216,45 +223,53 @@ class RowWork(Work):
             batch.params[0].data = array
 
 
-@dataclass(slots=True)
-class Agenda:
-    """All the work on a group."""
+class Reading(NamedTuple):
+    """What a group says: its hyperparameters as Python numbers, and the state that they ask for."""
 
-    works: list[Work]
-    passed_over: list[int]
+    options: Mapping[str, Any]
     slots: tuple[StateSlot, ...]
-    switches: tuple[Any, ...]
+
+
+class Agenda:
+    """All the work on a group, and what had been read of the group when it was planned."""
+
+    def __init__(self, works: list[Work], passed_over: list[int], reading: Reading) -> None:
+        self.works = works
+        self.passed_over = passed_over
+        self.reading = reading
+        self.whole = len(works) == 1 and not passed_over
+        self.count = len(passed_over) + sum(len(work.indices) for work in works)
 
     @property
     def lasting(self) -> bool:
         """Whether it may be worth keeping: whether the arrays can be the same ones again."""
-        return all(type(a) is np.ndarray for work in self.works for a in work.batch.arrays[:1])
+        return all([work.witness is not None for work in self.works])
 
-    def renew(
-        self,
-        params: list[Any],
-        grads: list[Any],
-        state: Mapping[Any, dict[str, Any]],
-        options: Mapping[str, Any],
-        slots: tuple[StateSlot, ...],
-    ) -> bool:
-        """Take up new gradients and numbers, if nothing else has changed since the last step."""
-        count = len(self.passed_over) + sum(len(work.indices) for work in self.works)
-        if not (
-            len(params) == count
-            and self.slots == slots
-            and self.switches == _switches(options)
-            and not any(is_trained(params[i], grads[i]) for i in self.passed_over)
+    def adopt(self, reading: Reading) -> bool:
+        """Go on with other numbers, if the work is the same under these options."""
+        if reading is self.reading:
+            return True
+        if reading.slots != self.reading.slots or any(
+            reading.options.get(switch) != self.reading.options.get(switch) for switch in SWITCHES
         ):
             return False
+        self.reading = reading
         for work in self.works:
-            batch = work.batch
-            batch.group, batch.grads = options, [grads[i] for i in work.indices]
-            own = [params[i] for i in work.indices]
-            trained = all([param.requires_grad for param in own if isinstance(param, Parameter)])
-            if not (trained and work.still_holds(own, batch.grads, state)):
-                return False
+            work.batch.group = reading.options
         return True
+
+    def renew(
+        self, params: list[Any], grads: list[Any], state: Mapping[Any, dict[str, Any]]
+    ) -> bool:
+        """Take up new gradients, if nothing else has changed since the last step."""
+        if len(params) != self.count:
+            return False
+        if self.whole:
+            return self.works[0].renew(params, grads, state)
+        return not any([is_trained(params[i], grads[i]) for i in self.passed_over]) and all(
+            work.renew([params[i] for i in work.indices], [grads[i] for i in work.indices], state)
+            for work in self.works
+        )
 
 
 def build(
@@ -264,8 +279,7 @@ def build(
     grads: Sequence[Any],
     labels: Callable[[int], str],
     state: Mapping[Any, dict[str, Any]],
-    options: Mapping[str, Any],
-    slots: tuple[StateSlot, ...],
+    reading: Reading,
     takes: Gradients,
     moves_all: bool,
 ) -> Agenda:
@@ -283,10 +297,8 @@ def build(
         What the parameter of a given index is called in messages.
     state : mapping
         The state of each parameter.
-    options : mapping
-        The hyperparameters of the group.
-    slots : tuple of StateSlot
-        The state that there should be.
+    reading : Reading
+        The hyperparameters of the group, and the state that there should be.
     takes : {"dense", "dense or sparse", "sparse"}
         Which gradients are allowed.
     moves_all : bool
@@ -296,6 +308,7 @@ def build(
     -------
     Agenda
     """
+    options, slots = reading
     differentiable = bool(options.get("differentiable"))
     members: dict[Any, list[_Member]] = {}
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
@@ -311,15 +324,16 @@ def build(
         if isinstance(grad, SparseGrad):
             _check_slots(slots, present, label)
             alone = index
-        key = (library(array), array.dtype, str(device(array)), alone, present, scalars)
+        served = tuple(choices(array, options))
+        key = (library(array), array.dtype, str(device(array)), alone, served, present, scalars)
         members.setdefault(key, []).append(_Member(index, param, array, grad, entry))
     works = [
-        _work(rule, slots, options, present, scalars, alike)
-        for (*_, present, scalars), alike in members.items()
+        _work(rule, slots, options, served, present, scalars, alike)
+        for (*_, served, present, scalars), alike in members.items()
     ]
     trained = {index for work in works for index in work.indices}
     passed_over = [index for index in range(len(params)) if index not in trained]
-    return Agenda(works, passed_over, slots, _switches(options))
+    return Agenda(works, passed_over, reading)
 
 
 class _Member(NamedTuple):
@@ -355,6 +369,7 @@ def _work(
     rule: Callable[..., Any],
     slots: tuple[StateSlot, ...],
     options: Mapping[str, Any],
+    served: tuple[Choice, ...],
     present: tuple[str, ...],
     scalars: tuple[Any, ...],
     members: Sequence[_Member],
@@ -376,11 +391,9 @@ def _work(
     return kind(
         batch=batch,
         indices=indices,
-        choices=choices(arrays[0], options),
+        choices=served,
         slots=slots,
         states=states,
-        shapes=[array.shape for array in arrays],
-        dtypes=[grad.dtype for grad in grads],
     )
 
 
@@ -392,34 +405,50 @@ def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:
     RuntimeError
         If the implementation that `options` ask for is not there.
     """
-    foreach, fused, differentiable = _switches(options)
-    kinds: dict[Any, str]
+    foreach, fused, differentiable = map(options.get, SWITCHES)
+    asked: Implementation | None = None
+    kinds = dict.fromkeys(backend.SPEED, "the fastest available")
     if differentiable:
         kinds = {"for-loop": "differentiable=True runs the rule itself"}
     elif fused or foreach:
-        kind = "fused" if fused else "foreach"
-        kinds = {kind: f"{kind}=True"}
+        asked = "fused" if fused else "foreach"
+        kinds = {asked: f"{asked}=True"}
     elif foreach is False:
         kinds = {"for-loop": "foreach=False"}
-    else:
-        kinds = dict.fromkeys(backend.SPEED, "the fastest available")
-        if fused is False:
-            del kinds["fused"]
-    found = [
-        Choice(executor, why)
-        for kind, why in kinds.items()
-        if (executor := backend.find(array, kind))
-    ]
-    if not found:
-        kind = next(iter(kinds))
-        have = ", ".join(k for k in backend.SPEED if backend.find(array, k)) or "none"  # type: ignore[arg-type]
-        raise RuntimeError(
-            f"{kinds[kind]}: no installed backend has a {kind} implementation for {library(array)} "
-            f"arrays of dtype {array.dtype} on {device(array)} (available: {have}). Leave foreach "
-            "and fused at None for the fastest that is available; `python -m arrayopt info` lists "
-            "the backends, and what each missing one needs"
-        )
+    elif fused is False:
+        del kinds["fused"]
+    found = _found(array, kinds)
+    if found:
+        return found
+    why = backend.declined(array, asked) if asked else ""
+    if why:
+        slower = backend.SPEED[backend.SPEED.index(asked) + 1 :]
+        return _found(array, dict.fromkeys(slower, f"{asked}=True, but {why}"))
+    raise RuntimeError(_not_there(array, *kinds))
+
+
+def _found(array: Array, kinds: Mapping[Implementation, str]) -> list[Choice]:
+    """The executors of these kinds that take `array`, each with the reason why it would."""
+    found, declined = [], ""
+    for kind, why in kinds.items():
+        executor = backend.find(array, kind)
+        if executor:
+            found.append(Choice(executor, f"{why}, since {declined}" if declined else why))
+        elif len(kinds) > 1:
+            declined = declined or backend.declined(array, kind)
     return found
+
+
+def _not_there(array: Array, kind: Implementation) -> str:
+    """What to say if nothing of the kind that was asked for can update `array`."""
+    have = ", ".join(k for k in backend.SPEED if backend.find(array, k)) or "none"
+    install = "".join(f" ({hint})" for hint in backend.hints())
+    return (
+        f"{kind}=True: no installed backend has a {kind} implementation for {library(array)} "
+        f"arrays of dtype {array.dtype} on {device(array)} (available: {have}). Leave foreach "
+        "and fused at None for the fastest that is available; `python -m arrayopt info` lists "
+        f"the backends, and what each missing one needs{install}"
+    )
 
 
 def choose(
@@ -614,7 +643,3 @@ def is_trained(param: Any, grad: Any) -> bool:
     # What requires_grad means for other libraries' parameters is theirs to say: torch's optimizers
     # go by the gradient alone.
     return grad is not None and (not isinstance(param, Parameter) or param.requires_grad)
-
-
-def _switches(options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    return options.get("foreach"), options.get("fused"), options.get("differentiable")

@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
 
-from arrayopt.batching import data_of
+from arrayopt.batching import Reading, data_of
 from arrayopt.namespace import is_array
 from arrayopt.parameter import Module, Parameter
 
-__all__ = ["Group", "check_duplicates", "check_param", "given_names", "is_bare", "read_params"]
+__all__ = [
+    "Group",
+    "Known",
+    "check_duplicates",
+    "check_param",
+    "given_names",
+    "is_bare",
+    "read_params",
+]
 
 Group = dict[str, Any]
+
+#: The types of options that stay what they are: not arrays, whose number may change.
+_CONSTANT = frozenset({bool, float, int, str, type(None), np.float64, np.float32})
+
+
+class Known:
+    """What has been read of a group, and whether the group still says the same.
+
+    Attributes
+    ----------
+    reading : Reading
+        What has been read.
+    """
+
+    def __init__(self, group: Group, reading: Reading) -> None:
+        self.reading = reading
+        self.keys = [*group]
+        self.values = [*group.values()]
+        kinds = {
+            type(value) for key, value in group.items() if key not in ("params", "param_names")
+        }
+        if tuple in kinds:
+            kinds.remove(tuple)
+            for value in self.values:
+                if type(value) is tuple:
+                    kinds |= {*map(type, value)}
+        self.constant = kinds <= _CONSTANT
+
+    def holds(self, group: Group) -> bool:
+        """Whether the group has the same keys, and the same objects as their values."""
+        return (
+            self.constant and [*group] == self.keys and all(map(is_, group.values(), self.values))
+        )
 
 
 def is_bare(entry: Any) -> bool:

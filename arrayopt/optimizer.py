@@ -9,12 +9,14 @@ import threading
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from arrayopt import loading
 from arrayopt.batching import (
     Agenda,
     Gradients,
+    Reading,
     StateSlot,
     Work,
     build,
@@ -22,7 +24,15 @@ from arrayopt.batching import (
     choose,
     data_of,
 )
-from arrayopt.groups import Group, check_duplicates, check_param, given_names, is_bare, read_params
+from arrayopt.groups import (
+    Group,
+    Known,
+    check_duplicates,
+    check_param,
+    given_names,
+    is_bare,
+    read_params,
+)
 from arrayopt.hooks import Hooks, RemovableHandle
 from arrayopt.namespace import Array, is_array, is_sparse, library
 from arrayopt.options import Range, python_number, required
@@ -52,6 +62,7 @@ _ANNOTATIONS = frozenset(
 #: Attributes that are not copied or pickled.
 _TRANSIENT = frozenset(
     {
+        "_known",
         "_last",
         "_step_pre_hooks",
         "_step_post_hooks",
@@ -212,6 +223,8 @@ class Optimizer:
     #: The state that the algorithm keeps for each parameter.
     state_table: ClassVar[tuple[StateSlot, ...]] = ()
 
+    _slot_names: ClassVar[frozenset[str]] = frozenset()
+
     #: The options that are checked, and the intervals in which they have to lie.
     ranges: ClassVar[tuple[Range, ...]] = ()
 
@@ -222,7 +235,8 @@ class Optimizer:
     #: Options that a group cannot change.
     fixed_options: ClassVar[Mapping[str, Any]] = {}
 
-    #: What may be done again, by the numbers of the groups.
+    #: What has been read of the groups, and what may be done again, by the numbers of the groups.
+    _known: dict[int, Known]
     _last: dict[int, Agenda]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
@@ -245,6 +259,7 @@ class Optimizer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._slot_names = frozenset(slot.name for slot in cls.state_table)
         if "step" in vars(cls):
             cls.step = _with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
 
@@ -459,6 +474,8 @@ class Optimizer:
             work.run(self.state)
         # only now, since another thread that steps would take them up
         self._last = {n: agenda for n, (_, agenda) in enumerate(plans) if agenda.lasting}
+        if len(self._known) > len(plans):  # a group is gone, and so may be its parameters
+            self._known.clear()
         return loss
 
     def _update(
@@ -468,7 +485,7 @@ class Optimizer:
         if group.get("maximize"):
             grad = -grad
         param, new_state = unpack(self.rule, self.rule(xp, param, grad, state, group))
-        if not new_state.keys() <= {slot.name for slot in self.state_table}:
+        if not self._slot_names.issuperset(new_state):
             raise TraceError(
                 f"{type(self).__name__}.rule returned the state {sorted(new_state)}, but its "
                 f"state_table declares {sorted(slot.name for slot in self.state_table)}"
@@ -509,31 +526,45 @@ class Optimizer:
 
         It is that of the last step, if nothing but numbers has changed.
         """
-        options = self._options(group, number)
-        slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
+        params = group["params"]
+        reading = self._read(group, number)
+        agenda = self._last.pop(number, None)
+        if agenda and not agenda.adopt(reading):
+            agenda = None
+        if agenda and agenda.renew(params, grads, self.state):
+            return agenda.works, agenda
 
         def new(grads: list[Any]) -> Agenda:
             return build(
                 self._update,
                 type(self).__name__,
-                group["params"],
+                params,
                 grads,
                 lambda index: self._label(group, number, index),
                 self.state,
-                options,
-                slots,
+                reading,
                 self.gradients,
-                self.moves_all(options),
+                self.moves_all(reading.options),
             )
 
         works = []
         if self.gradients != "dense" and any(map(is_sparse, grads)):
             works = new([grad if is_sparse(grad) else None for grad in grads]).works
             grads = [None if is_sparse(grad) else grad for grad in grads]
-        agenda = self._last.pop(number, None)
-        if not (agenda and agenda.renew(group["params"], grads, self.state, options, slots)):
+        if not (agenda and agenda.renew(params, grads, self.state)):
             agenda = new(grads)
         return works + agenda.works, agenda
+
+    def _read(self, group: Group, number: int) -> Reading:
+        """The options of a group and the state under them: read anew if the group has changed."""
+        known = self._known.get(number)
+        if known is not None and known.holds(group):
+            return known.reading
+        options = self._options(group, number)
+        slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
+        reading = Reading(MappingProxyType(options), slots)
+        self._known[number] = Known(group, reading)
+        return reading
 
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:
@@ -545,8 +576,8 @@ class Optimizer:
         Examples
         --------
         >>> import arrayopt, numpy as np
-        >>> print(*arrayopt.Adam([np.zeros(3)]).implementation)
-        group 0: 1 numpy float64 parameter: foreach (numpy_blocked), the fastest available
+        >>> print(*arrayopt.Adam([np.zeros(3)], foreach=True).implementation)
+        group 0: 1 numpy float64 parameter: foreach (numpy_blocked), foreach=True
         """
         if type(self).rule is Optimizer.rule:  # it has a step of its own
             return ()
@@ -567,6 +598,7 @@ class Optimizer:
 
     def _reset(self) -> None:
         """Begin without hooks and without work that could be done again."""
+        self._known = {}
         self._last = {}
         self._step_pre_hooks: Hooks = OrderedDict()
         self._step_post_hooks: Hooks = OrderedDict()

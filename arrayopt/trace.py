@@ -20,8 +20,8 @@ param, momentum_buffer = t3, t1
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 __all__ = ["FUNCTIONS", "Operation", "Program", "Structure", "TraceError", "trace"]
@@ -87,15 +87,15 @@ class Structure(NamedTuple):
     outputs: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """Straight-line code of one update.
 
     Attributes
     ----------
     structure : Structure
         Inputs, operations and outputs. The input ``"param"`` and the output ``"param"`` are the
-        parameter before and after the step; every other output is an entry of the state.
+        parameter before and after the step; every other output is an entry of the state. Programs
+        that are alike share one object.
     constants : tuple of float
         The numbers of this step, in the order in which the operations name them.
     scalars : dict of str to float
@@ -153,35 +153,53 @@ def trace(
         If the rule uses an operation that `FUNCTIONS` does not hold, branches on the elements of
         an array, or does not return ``(param, state)``.
     """
-    recorder = _Recorder()
     inputs = ("param", "grad", *states)
-    param, grad, *arrays = (_Symbol(recorder, value) for value in range(len(inputs)))
-    recorder.count = len(inputs)
-    result = rule(
-        _Namespace(recorder), param, grad, {**scalars, **dict(zip(states, arrays))}, group
-    )
+    recorder = _Recorder(len(inputs))
+    symbols = [_Symbol(recorder, value) for value in range(len(inputs))]
+    state: dict[str, Any] = dict(zip(states, symbols[2:]))
+    state.update(scalars)
+    result = rule(_Namespace(recorder), symbols[0], symbols[1], state, group)
     new_param, new_state = unpack(rule, result)
-    outputs = [("param", _value(recorder, "param", new_param))]
+    outputs: list[Any] = ["param", _value(recorder, "param", new_param)]
     scalars_out: dict[str, float] = {}
     for name, value in new_state.items():
         if name in scalars:
             scalars_out[name] = value if type(value) is int else float(value)
         else:
-            outputs.append((name, _value(recorder, name, value)))
-    structure = Structure(inputs, tuple(recorder.operations), tuple(outputs))
+            outputs += (name, _value(recorder, name, value))
+    structure = _structure(inputs, tuple(recorder.tape), tuple(outputs))
     return Program(structure, tuple(recorder.constants), scalars_out)
+
+
+@functools.lru_cache(maxsize=4096)
+def _structure(
+    inputs: tuple[str, ...], tape: tuple[Any, ...], outputs: tuple[Any, ...]
+) -> Structure:
+    """The structure that was written down as ``function, operand, …`` and ``name, value, …``."""
+    operations = []
+    position = 0
+    while position < len(tape):
+        end = position + 1 + FUNCTIONS[tape[position]]
+        operations.append(Operation(tape[position], tape[position + 1 : end]))
+        position = end
+    return Structure(inputs, tuple(operations), tuple(zip(outputs[::2], outputs[1::2])))
 
 
 def unpack(rule: Rule, result: Any) -> tuple[Any, Mapping[str, Any]]:
     """Check that a rule returned ``(param, state)``."""
-    name = getattr(rule, "__qualname__", repr(rule))
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
-        if "param" in result[1] or "grad" in result[1]:
-            raise TraceError(f"{name}: state cannot be called 'param' or 'grad'")
-        return result
+    if isinstance(result, tuple) and len(result) == 2:
+        state = result[1]
+        if type(state) is dict or isinstance(state, Mapping):  # (the latter takes a while)
+            if "param" in state or "grad" in state:
+                raise TraceError(f"{_name(rule)}: state cannot be called 'param' or 'grad'")
+            return result
     raise TraceError(
-        f"{name} must return (param, state), a new array and a dict, but got {result!r}"
+        f"{_name(rule)} must return (param, state), a new array and a dict, but got {result!r}"
     )
+
+
+def _name(rule: Rule) -> str:
+    return getattr(rule, "__qualname__", repr(rule))
 
 
 def _value(recorder: _Recorder, name: str, result: Any) -> int:
@@ -191,14 +209,22 @@ def _value(recorder: _Recorder, name: str, result: Any) -> int:
 
 
 class _Recorder:
-    """The program under construction."""
+    """The program under construction.
 
-    __slots__ = ("constants", "count", "operations")
+    Attributes
+    ----------
+    tape : list
+        The operations one after another: a function, its operands, the next function, ….
+    count : int
+        How many values there are.
+    """
 
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
+    __slots__ = ("constants", "count", "tape")
+
+    def __init__(self, count: int) -> None:
+        self.tape: list[Any] = []
         self.constants: list[float] = []
-        self.count = 0
+        self.count = count
 
     def operand(self, function: str, value: Any) -> int:
         """The number by which an operation refers to `value`, an argument of `function`."""
@@ -215,50 +241,62 @@ class _Recorder:
         )
 
     def emit(self, function: str, *args: Any) -> _Symbol:
-        operands = tuple([self.operand(function, arg) for arg in args])
+        """Write down an operation, and return what stands for its result."""
+        operands = [self.operand(function, arg) for arg in args]
         if max(operands) < 0:
             raise TraceError(f"{function} in a rule needs at least one array, but got numbers only")
-        return self.append(function, operands)
-
-    def append(self, function: str, operands: tuple[int, ...]) -> _Symbol:
-        self.operations.append(Operation(function, operands))
+        self.tape += (function, *operands)
         value = self.count
         self.count = value + 1
         return _Symbol(self, value)
 
 
 class _Namespace:
-    """The ``xp`` that a rule is given while it is traced."""
+    """The ``xp`` that a rule is given while it is traced; its methods are the `FUNCTIONS`."""
 
     def __init__(self, recorder: _Recorder) -> None:
         self._recorder = recorder
 
-    def __getattr__(self, name: str) -> Callable[..., _Symbol]:
-        arity = FUNCTIONS.get(name)
-        if arity is None:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise TraceError(
+            f"xp.{name} cannot be traced. A rule that is to be blocked or fused may use the "
+            "operators and the functions in arrayopt.trace.FUNCTIONS; with foreach=False, any "
+            "function of the array library"
+        )
+
+
+def _function(name: str, arity: int) -> Callable[..., _Symbol]:
+    def method(self: _Namespace, *args: Any, **options: Any) -> _Symbol:
+        if options or len(args) != arity:
             raise TraceError(
-                f"xp.{name} cannot be traced. A rule that is to be blocked or fused may use the "
-                "operators and the functions in arrayopt.trace.FUNCTIONS; with foreach=False, any "
-                "function of the array library"
+                f"xp.{name} in a rule takes {arity} positional arguments and no options, "
+                f"but got {len(args)} and {list(options)}"
             )
+        return self._recorder.emit(name, *args)
 
-        def function(*args: Any, **options: Any) -> _Symbol:
-            if options or len(args) != arity:
-                raise TraceError(
-                    f"xp.{name} in a rule takes {arity} positional arguments and no options, "
-                    f"but got {len(args)} and {list(options)}"
-                )
-            return self._recorder.emit(name, *args)
+    return method
 
-        return function
+
+for _each, _arity in FUNCTIONS.items():
+    setattr(_Namespace, _each, _function(_each, _arity))
 
 
 def _operator(function: str, reflected: bool = False) -> Callable[[Any, Any], Any]:
     def method(self: _Symbol, other: Any) -> Any:
+        # This is `emit`, written for the case that matters: a step makes some ten of these calls.
         recorder = self._recorder
-        operand = recorder.operand(function, other)
-        operands = (operand, self._value) if reflected else (self._value, operand)
-        return recorder.append(function, operands)
+        if type(other) is float:
+            recorder.constants.append(other)
+            operand = -len(recorder.constants)
+        else:
+            operand = recorder.operand(function, other)
+        if reflected:
+            recorder.tape += (function, operand, self._value)
+        else:
+            recorder.tape += (function, self._value, operand)
+        value = recorder.count
+        recorder.count = value + 1
+        return _Symbol(recorder, value)
 
     return method
 
@@ -328,7 +366,7 @@ class _Symbol:
 
     def __pow__(self, exponent: Any) -> _Symbol:
         if isinstance(exponent, NUMBER) and exponent in _POWERS:
-            return self._recorder.append(_POWERS[exponent], (self._value,))
+            return self._recorder.emit(_POWERS[exponent], self)
         return self._recorder.emit("pow", self, exponent)
 
     def __neg__(self) -> _Symbol:

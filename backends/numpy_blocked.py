@@ -13,13 +13,11 @@ cannot be blocked; it goes to the for-loop, which is sequential as torch is.
 
 from __future__ import annotations
 
-import bisect
 import functools
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,37 +28,31 @@ from arrayopt.threads import get_num_threads, run_parallel
 from arrayopt.trace import PREDICATES, Operation, Program, Structure
 
 from .array_api import ForLoop
+from .numpy_memory import (
+    ALIGNMENT,
+    SMALL,
+    Memory,
+    NDArray,
+    aligned_empty,
+    allocate_like,
+    layout,
+    owner,
+    real_view,
+)
 
 __all__ = ["NumPyBlocked"]
-
-NDArray: TypeAlias = "np.ndarray[Any, Any]"
 
 #: Bytes of a block in one operand: long enough that threads seldom wait for the interpreter's
 #: lock, short enough that the operands of a program stay in cache from one ufunc to the next.
 BLOCK_BYTES = 5 << 17
 
-#: Arrays of up to this many elements are packed together.
-SMALL = 1 << 13
-
 #: Blocks that are worth waking a thread for.
 PER_THREAD = 2
-
-#: Bytes to which scratch and state are aligned: a cache line, and the widest vector register.
-ALIGNMENT = 64
 
 #: Where a program has the gradient among its inputs.
 GRAD = 1
 
 _UFUNCS = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
-
-
-def aligned_empty(size: int, dtype: Any, phase: int = 0) -> NDArray:
-    """An uninitialised 1-D array whose address is `phase` bytes past a multiple of `ALIGNMENT`."""
-    dtype = np.dtype(dtype)
-    raw = np.empty(size * dtype.itemsize + 2 * ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT + phase % ALIGNMENT
-    array: NDArray = raw[start : start + size * dtype.itemsize].view(dtype)
-    return array
 
 
 class NumPyBlocked(Executor):
@@ -73,17 +65,10 @@ class NumPyBlocked(Executor):
         return isinstance(array, np.ndarray) and is_floating(array)
 
     def allocate(self, arrays: Sequence[NDArray], fill: float) -> list[NDArray]:
-        allocated = _allocate_like(arrays)
+        allocated = allocate_like(arrays)
         for array in allocated:
             array[...] = complex(fill, fill) if array.dtype.kind == "c" else fill
         return allocated
-
-    def prepare(self, batch: Batch) -> Program:
-        program = batch.trace()
-        for name, _ in program.structure.outputs:
-            if name != "param" and name not in batch.states:
-                batch.states[name] = _allocate_like(batch.arrays)
-        return program
 
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
@@ -92,42 +77,6 @@ class NumPyBlocked(Executor):
             plan = batch.memo["plan"] = _Plan(program.structure, batch)
         plan.run(batch, program)
         batch.scalars.update(program.scalars)
-
-
-def _allocate_like(arrays: Sequence[NDArray]) -> list[NDArray]:
-    """Arrays of the shapes, dtypes and memory orders of `arrays`, the small ones side by side.
-
-    Small arrays that lie side by side need not be packed, and one that is aligned as its
-    parameter is can be cut where both are aligned.
-    """
-    if not arrays:
-        return []
-    dtype = arrays[0].dtype
-    arena = aligned_empty(sum(a.size for a in arrays if a.size <= SMALL), dtype)
-    allocated, start = [], 0
-    for array in arrays:
-        if array.size <= SMALL:
-            new = arena[start : start + array.size].reshape(array.shape)
-            start += array.size
-        else:
-            axes = _memory_order(array)
-            flat = aligned_empty(array.size, dtype, phase=array.ctypes.data)
-            new = flat.reshape([array.shape[axis] for axis in axes]).transpose(np.argsort(axes))
-        allocated.append(new)
-    return allocated
-
-
-def _memory_order(array: NDArray) -> list[int]:
-    """The axes of `array` from the one with the longest stride to the one with the shortest."""
-    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-
-
-def _flat_view(array: NDArray) -> NDArray | None:
-    """All elements of `array` in the order in which they lie in memory, if there are no gaps."""
-    if array.flags.c_contiguous:
-        return array.reshape(-1)
-    transposed = array.transpose(_memory_order(array))
-    return transposed.reshape(-1) if transposed.flags.c_contiguous else None
 
 
 class _Kernel:
@@ -282,7 +231,7 @@ class _Plan:
         columns = [known[name] for name in self.kernel.names]
         rows = list(zip(*columns))
         written = [rows[i][m] for i in range(len(rows)) for m in self.kernel.written]
-        self.memory = _Memory(written)
+        self.memory = Memory(written)
         self.large: list[tuple[int, _Dense]] = []
         self.packs: list[tuple[list[int], _Pack]] = []
         small: list[int] = []
@@ -370,9 +319,9 @@ class _Dense:
         self.flat: list[NDArray] = []
         self.cuts: list[slice] = []
         array = row[0]
-        views = [_real_view(a, dtype) for m, a in enumerate(row) if m != GRAD]
+        views = [real_view(a, dtype) for m, a in enumerate(row) if m != GRAD]
         flat = [view for view in views if view is not None]
-        if len(flat) == len(row) - 1 and len({_layout(a) for a in row if a is not None}) == 1:
+        if len(flat) == len(row) - 1 and len({layout(a) for a in row if a is not None}) == 1:
             self.flat = flat
             first = -array.ctypes.data % ALIGNMENT // dtype.itemsize
             cuts = sorted({0, *range(first, flat[0].size, block), flat[0].size})
@@ -380,8 +329,8 @@ class _Dense:
 
     def blocks(self, grad: NDArray) -> Iterator[Block]:
         array = self.row[0]
-        view = _real_view(grad, self.dtype)
-        alike = grad.dtype == array.dtype and _layout(grad) == _layout(array)
+        view = real_view(grad, self.dtype)
+        alike = grad.dtype == array.dtype and layout(grad) == layout(array)
         if self.flat and alike and view is not None:
             operands = [*self.flat[:GRAD], view, *self.flat[GRAD:]]
             for cut in self.cuts:
@@ -413,22 +362,6 @@ class _Dense:
         ) as iterator:
             for operands in iterator:
                 execute(operands)
-
-
-def _layout(array: NDArray) -> tuple[int, ...]:
-    """The strides that matter: those of axes along which there is more than one element."""
-    return tuple(
-        stride for stride, length in zip(array.strides, array.shape, strict=True) if length > 1
-    )
-
-
-def _real_view(array: NDArray, dtype: Any) -> NDArray | None:
-    """The elements of `array` as a 1-D view of real numbers of `dtype`, if there is one."""
-    flat = _flat_view(array)
-    if flat is None or flat.real.dtype != dtype:
-        return None
-    view: NDArray = flat.view(dtype)
-    return view
 
 
 def _run_views(operands: Sequence[NDArray], cut: slice, execute: Execute) -> None:
@@ -472,68 +405,16 @@ class _Pack:
 
 def _joined(arrays: Sequence[NDArray]) -> NDArray | None:
     """One 1-D view of `arrays`, if they lie side by side in the memory of one owner."""
-    owner = _owner(arrays[0])
+    base = owner(arrays[0])
     address = arrays[0].ctypes.data
     for array in arrays:
         if not (
             array.flags.c_contiguous
             and array.ctypes.data == address
-            and owner is not None
-            and _owner(array) is owner
+            and base is not None
+            and owner(array) is base
         ):
             return None
         address += array.nbytes
     size = sum(array.size for array in arrays)
     return np.lib.stride_tricks.as_strided(arrays[0].reshape(-1), (size,))
-
-
-class _Memory:
-    """The memory that a step writes, to know what would be overwritten before it is read."""
-
-    def __init__(self, written: Sequence[NDArray]) -> None:
-        owners = [_owner(array) for array in written]
-        self.owners = {id(owner) for owner in owners}
-        self.foreign = any(owner is None for owner in owners)
-        spans = [(*np.lib.array_utils.byte_bounds(a), a) for a in written if a.size]
-        spans.sort(key=itemgetter(0))
-        self.starts = [start for start, _, _ in spans]
-        self.ends = list(itertools.accumulate((end for _, end, _ in spans), max))
-        self.overlaps = _overlap(spans)
-
-    def touched_by(self, grads: Sequence[NDArray]) -> bool:
-        """Whether a gradient may share memory with what is written."""
-        if not self.foreign and self.owners.isdisjoint(map(id, grads)):
-            grads = [grad for grad in grads if grad.base is not None]
-        for grad in grads:
-            owner = _owner(grad)
-            if owner is None or self.foreign or id(owner) in self.owners:
-                start, end = np.lib.array_utils.byte_bounds(grad)
-                before = bisect.bisect_left(self.starts, end)
-                if before and self.ends[before - 1] > start:
-                    return True
-        return False
-
-
-def _owner(array: NDArray) -> NDArray | None:
-    """The array that owns the memory of `array`; None if that is no NumPy array."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array if array.base is None else None
-
-
-def _overlap(spans: Iterable[tuple[int, int, NDArray]]) -> bool:
-    """Whether any two arrays have an element in common; `spans` is sorted by their starts."""
-    active: list[tuple[int, NDArray]] = []
-    for start, end, array in spans:
-        active = [(other_end, other) for other_end, other in active if other_end > start]
-        if any(_share(array, other) for _, other in active):
-            return True
-        active.append((end, array))
-    return False
-
-
-def _share(a: NDArray, b: NDArray) -> bool:
-    try:
-        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return True

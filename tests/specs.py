@@ -19,7 +19,7 @@ class Bounds:
     single : float
         The error in single precision against double precision, as a multiple of torch's.
     ulps : int
-        The largest distance of for-loop and foreach, in units in the last place.
+        The largest distance of for-loop, foreach and fused, in units in the last place.
     """
 
     double: float = 1e-12

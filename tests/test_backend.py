@@ -51,7 +51,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("points")
 def test_a_backend_of_somebody_else_is_found_and_a_broken_one_is_told() -> None:
-    assert set(backend.available()) == {"array_api", "numpy_blocked", "eager"}
+    assert set(backend.available()) == {"array_api", "numpy_blocked", "numba_fused", "eager"}
     assert backend.missing()["broken"] == "OSError: no driver"
     assert "no_such_module" in backend.missing()["absent"]
     assert "NoSuchClass" in backend.missing()["misnamed"]
@@ -64,6 +64,25 @@ def test_a_backend_of_somebody_else_is_found_and_a_broken_one_is_told() -> None:
 
 def test_the_fastest_comes_first() -> None:
     found = [backend.find(np.ones(1), kind) for kind in backend.SPEED]
-    assert [executor.name for executor in found if executor] == ["numpy_blocked", "array_api"]
-    assert backend.find(np.ones(1)) is found[1]
+    names = ["numba_fused", "numpy_blocked", "array_api"]
+    assert [executor.name for executor in found if executor] == names
+    assert backend.find(np.ones(1)) is found[0]
     assert backend.find("no array") is None
+
+
+def test_without_numba_foreach_is_the_default_and_fused_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(backend.BUILTIN, "numba_fused", "no_such_module:NumbaFused")
+    backend._load.cache_clear()
+    try:
+        w = np.ones(3)
+        assert [each.backend for each in optim.Adam([w]).implementation] == ["numpy_blocked"]
+        message = (
+            r"fused=True: no installed backend has a fused implementation for numpy arrays .*"
+            r"\(numba_fused: pip install \"arrayopt\[numba\]\"\)"
+        )
+        with pytest.raises(RuntimeError, match=message):
+            optim.Adam([w], fused=True)
+    finally:
+        backend._load.cache_clear()

@@ -28,6 +28,8 @@ def implementations(opt):
     ("options", "expected"),
     [
         ({"fused": False}, ("foreach", "the fastest available")),
+        ({"fused": True}, ("fused", "fused=True")),
+        ({}, ("fused", "the fastest available")),
         ({"foreach": True}, ("foreach", "foreach=True")),
         ({"foreach": False}, ("for-loop", "foreach=False")),
         ({"differentiable": True}, ("for-loop", "differentiable=True runs the rule itself")),
@@ -46,7 +48,7 @@ def test_implementation_lists_each_kind_of_array():
         (0, "torch float32", 1),
         (1, "numpy float64", 1),
     ]
-    assert opt.implementation[2].implementation == "for-loop"
+    assert [each.implementation for each in opt.implementation] == [*["fused"] * 3, "for-loop"]
     assert str(opt.implementation[3]) == (
         "group 1: 1 numpy float64 parameter: for-loop (array_api), foreach=False"
     )

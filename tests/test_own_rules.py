@@ -230,4 +230,4 @@ def test_lion_has_its_checks_for_free(lion: Any) -> None:
     with pytest.raises(RuntimeError, match=r"gradient of shape \(2,\), but got shape \(3,\)"):
         opt.step(grads=[np.ones(3)])
     assert (w == 1).all()
-    assert [report.implementation for report in opt.implementation] == ["foreach"]
+    assert [report.implementation for report in opt.implementation] == ["fused"]

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.usefixtures("torch_in_double_precision")
 SHAPES = [(40, 30), (7,), (), (0,), (3, 1, 5)]
 Arrays = list[np.ndarray]
 
+#: How ours run: for-loop, foreach, fused.
+WAYS = [{"foreach": False}, {"foreach": True}, {"fused": True}]
+
 cases = pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 
 
@@ -115,14 +118,13 @@ def test_double_precision_agrees_with_torch_to_1e_12(
     spec: Spec, options: dict[str, Any], dtype: Any
 ) -> None:
     theirs = Theirs(spec, options, dtype)
-    forloop = Ours(spec, options | {"foreach": False}, dtype)
-    foreach = Ours(spec, options | {"foreach": True}, dtype)
+    sides = [Ours(spec, options | way, dtype) for way in WAYS]
     for step, grads in enumerate(gradients(dtype, 1000), 1):
-        for side in (theirs, forloop, foreach):
+        for side in (theirs, *sides):
             side.step(grads)
         if step in (1, 10, 1000):
-            assert relative_difference(forloop.values(), theirs.values()) <= spec.bounds.double
-            assert relative_difference(foreach.values(), theirs.values()) <= spec.bounds.double
+            for side in sides:
+                assert relative_difference(side.values(), theirs.values()) <= spec.bounds.double
 
 
 @cases
@@ -133,25 +135,25 @@ def test_single_precision_is_as_exact_as_torch(
     double = np.result_type(dtype, np.float64)
     exact = Theirs(spec, options, double, start=dtype)
     theirs = Theirs(spec, options, dtype)
-    forloop = Ours(spec, options | {"foreach": False}, dtype)
-    foreach = Ours(spec, options | {"foreach": True}, dtype)
+    forloop, *others = sides = [Ours(spec, options | way, dtype) for way in WAYS]
     for grads in gradients(dtype, 300):
-        for side in (exact, theirs, forloop, foreach):
+        for side in (exact, theirs, *sides):
             side.step(grads)
     for name in exact.values():
         bound = spec.bounds.single * error(theirs.values(), exact.values(), name)
-        assert error(forloop.values(), exact.values(), name) <= bound
-        assert error(foreach.values(), exact.values(), name) <= bound
-        for a, b in zip(forloop.values()[name], foreach.values()[name], strict=True):
-            assert ulps(a, b) <= spec.bounds.ulps
+        for side in sides:
+            assert error(side.values(), exact.values(), name) <= bound
+        for side in others:
+            for a, b in zip(forloop.values()[name], side.values()[name], strict=True):
+                assert ulps(a, b) <= spec.bounds.ulps
 
 
 @pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)
-@pytest.mark.parametrize("foreach", [False, True])
-def test_a_learning_rate_may_be_a_0d_array(spec: Spec, foreach: bool) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=case_id)
+def test_a_learning_rate_may_be_a_0d_array(spec: Spec, way: dict[str, bool]) -> None:
     theirs = Theirs(spec, {"lr": torch.tensor(0.01, dtype=torch.float64)}, np.float64)
     rate = np.array(0.01)
-    ours = Ours(spec, {"lr": rate, "foreach": foreach}, np.float64)
+    ours = Ours(spec, {"lr": rate} | way, np.float64)
     for step, grads in enumerate(gradients(np.float64, 20)):
         theirs.optimizer.param_groups[0]["lr"].fill_(0.01 / (1 + step))
         rate[...] = 0.01 / (1 + step)

@@ -19,7 +19,7 @@ Arrays = list[np.ndarray]
 Options = dict[str, Any]
 
 cases = pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
-foreaches = pytest.mark.parametrize("foreach", [False, None])
+foreaches = pytest.mark.parametrize("foreach", [False, True, None])
 
 #: The large one is updated in place, the small ones are packed.
 KINDS: list[tuple[tuple[int, ...], Any]] = [

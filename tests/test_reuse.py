@@ -112,8 +112,8 @@ def test_data_and_state_that_are_locked_later_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
-@pytest.mark.parametrize("foreach", [False, True])
-def test_gradients_are_not_kept_alive(size: int, foreach: bool) -> None:
+@pytest.mark.parametrize("foreach", [False, True, None])
+def test_gradients_are_not_kept_alive(size: int, foreach: bool | None) -> None:
     param = optim.Parameter(np.ones(size))
     opt = optim.Adam([param], foreach=foreach)
     for _ in range(3):

@@ -129,6 +129,7 @@ def test_imports_run_one_way() -> None:
         "backend",
         "sparse_grad",
         "parameter",
+        "witness",
         "batching",
     ]
     order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]

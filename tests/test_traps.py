@@ -44,7 +44,7 @@ HALVES = {
 halves = pytest.mark.parametrize("half", HALVES)
 
 #: What runs in half precision: the library, and `foreach`.
-RUNNERS: list[tuple[str, bool | None]] = [("numpy", False), ("numpy", True), ("torch", None)]
+RUNNERS: list[tuple[str, bool | None]] = [("numpy", False), ("numpy", True), ("torch", False)]
 runners = pytest.mark.parametrize(("library", "foreach"), RUNNERS, ids=case_id)
 
 

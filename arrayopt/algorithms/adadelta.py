@@ -39,7 +39,7 @@ class Adadelta(Optimizer):
         :math:`\epsilon \ge 0`, added inside both roots.
     weight_decay : float, default 0
         Weight of an L2 penalty, :math:`\lambda \ge 0`.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     capturable : bool, default False
         Accepted as torch accepts it; of no effect on the CPU.
@@ -98,6 +98,7 @@ class Adadelta(Optimizer):
         capturable: bool = False,
         maximize: bool = False,
         differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -108,6 +109,7 @@ class Adadelta(Optimizer):
             "capturable": capturable,
             "foreach": foreach,
             "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

@@ -38,7 +38,7 @@ class Adamax(Optimizer):
         :math:`\epsilon \ge 0`, added to the size of the gradient.
     weight_decay : float, default 0
         Weight of an L2 penalty, :math:`\lambda \ge 0`.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False
         Go up the gradient instead of down.
@@ -99,6 +99,7 @@ class Adamax(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -109,6 +110,7 @@ class Adamax(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "capturable": capturable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

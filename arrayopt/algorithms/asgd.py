@@ -43,7 +43,7 @@ class ASGD(Optimizer):
         Step :math:`t_0` from which on the average is one.
     weight_decay : float, default 0
         Weight of an L2 penalty, :math:`\lambda \ge 0`.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False
         Go up the gradient instead of down.
@@ -108,6 +108,8 @@ class ASGD(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
+        *,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -119,6 +121,7 @@ class ASGD(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "capturable": capturable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

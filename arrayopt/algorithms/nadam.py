@@ -49,7 +49,7 @@ class NAdam(Optimizer):
         Momentum decay :math:`\psi \ge 0`.
     decoupled_weight_decay : bool, default False
         Decay the weights apart from the gradient, as `AdamW` does.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False
         Go up the gradient instead of down.
@@ -115,6 +115,7 @@ class NAdam(Optimizer):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -127,6 +128,7 @@ class NAdam(Optimizer):
             "foreach": foreach,
             "capturable": capturable,
             "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

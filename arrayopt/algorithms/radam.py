@@ -50,7 +50,7 @@ class RAdam(Optimizer):
         Weight of an L2 penalty, or of the decoupled decay, :math:`\lambda \ge 0`.
     decoupled_weight_decay : bool, default False
         Decay the weights apart from the gradient, as `AdamW` does.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False
         Go up the gradient instead of down.
@@ -113,6 +113,7 @@ class RAdam(Optimizer):
         maximize: bool = False,
         capturable: bool = False,
         differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -124,6 +125,7 @@ class RAdam(Optimizer):
             "capturable": capturable,
             "decoupled_weight_decay": decoupled_weight_decay,
             "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

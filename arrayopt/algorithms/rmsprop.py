@@ -46,7 +46,7 @@ class RMSprop(Optimizer):
         Scale by the standard deviation of the gradient instead of its root mean square.
     capturable : bool, default False
         Accepted as torch accepts it; of no effect on the CPU.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False
         Go up the gradient instead of down.
@@ -109,6 +109,8 @@ class RMSprop(Optimizer):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
+        *,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -121,6 +123,7 @@ class RMSprop(Optimizer):
             "foreach": foreach,
             "maximize": maximize,
             "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

@@ -43,7 +43,7 @@ class Rprop(Optimizer):
         The bounds :math:`\Delta_{\min}` and :math:`\Delta_{\max}`.
     capturable : bool, default False
         Accepted as torch accepts it; of no effect on the CPU.
-    foreach : bool, optional
+    foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False
         Go up the gradient instead of down.
@@ -102,6 +102,7 @@ class Rprop(Optimizer):
         foreach: bool | None = None,
         maximize: bool = False,
         differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -111,6 +112,7 @@ class Rprop(Optimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "capturable": capturable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

@@ -1,0 +1,116 @@
+"""What the commands share: types of arguments, and the error of a missing library."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+__all__ = [
+    "CommandError",
+    "cannot_import",
+    "finite_number",
+    "one_of",
+    "output_file",
+    "whole_number",
+]
+
+
+class CommandError(Exception):
+    """Why a command cannot be run, as a sentence for its user."""
+
+
+def cannot_import(error: ImportError, install: str) -> CommandError:
+    """What to raise when an optional library cannot be imported.
+
+    Parameters
+    ----------
+    error : ImportError
+        Raised again if it is about a module of arrayopt itself.
+    install : str
+        The command that installs the library.
+    """
+    if (error.name or "").partition(".")[0] == "arrayopt":
+        raise error
+    return CommandError(f"it needs a library that cannot be imported ({error}): {install}")
+
+
+def one_of(kind: str, names: Iterable[str]) -> Callable[[str], str]:
+    """One of some names, in upper or lower case.
+
+    Examples
+    --------
+    >>> one_of("algorithm", ["Adam", "SGD"])("adam")
+    'Adam'
+    """
+    known = {name.lower(): name for name in names}
+
+    def parse(text: str) -> str:
+        if text.lower() not in known:
+            raise argparse.ArgumentTypeError(
+                f"unknown {kind} {text!r}; choose from {', '.join(known.values())}"
+            )
+        return known[text.lower()]
+
+    return parse
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A whole number that is not less than `least`.
+
+    Examples
+    --------
+    >>> whole_number(1)("20")
+    20
+    """
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number >= {least}, but got {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def finite_number(text: str) -> float:
+    """A finite number that is not negative.
+
+    Examples
+    --------
+    >>> finite_number("1e-3")
+    0.001
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number >= 0, but got {text!r}")
+    return number
+
+
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """A file to be written, with one of these suffixes, in a directory that is there.
+
+    Examples
+    --------
+    >>> output_file(".png", ".svg")("chart.svg").name
+    'chart.svg'
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"expected a file that ends in {' or '.join(suffixes)}, but got {text!r}"
+            )
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"there is no directory {str(path.parent)!r}")
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text!r} is a directory")
+        return path
+
+    return parse

@@ -1,0 +1,89 @@
+"""Whether the arrays of a step are those of the last one, which need no checks again.
+
+A witness is made of the arrays of a batch when a step is over. At the next step it tells, at
+little cost, whether parameters, state and gradients are what they were, but for the numbers in
+them. There is none for arrays that cannot be updated in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import is_
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from arrayopt.namespace import Array
+
+__all__ = ["Witness", "witness"]
+
+States = Mapping[str, Sequence[Array]]
+
+
+class NumPyWitness:
+    """The same objects, with gradients of the same shape and dtype."""
+
+    def __init__(self, arrays: Sequence[Array], grads: Sequence[Array]) -> None:
+        self.arrays = arrays
+        self.shapes = [array.shape for array in arrays]
+        self.dtypes = [grad.dtype for grad in grads]
+
+    def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
+        """Whether they are as they were, and can be written to."""
+        return (
+            {*map(type, grads)} == {np.ndarray}
+            and all(map(is_, arrays, self.arrays))
+            and [grad.shape for grad in grads] == self.shapes
+            and [grad.dtype for grad in grads] == self.dtypes
+            and all([array.flags.writeable for array in arrays])
+        )
+
+    def plain(self, grads: list[Array]) -> list[Array]:
+        """The gradients outside any graph."""
+        return grads
+
+
+class TensorWitness:
+    """The same memory, read in the same way: a torch tensor may be pointed to another one."""
+
+    def __init__(self, arrays: Sequence[Array], grads: Sequence[Array], states: States) -> None:
+        self.kinds = {*map(type, grads)}
+        self.sights = [*map(_sight, arrays)]
+        self.looks = [*map(_look, grads)]
+        self.states = [(kept, [*map(_sight, kept)]) for kept in states.values()]
+
+    def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
+        """Whether they are as they were, and the state as well."""
+        return (
+            {*map(type, grads)} == self.kinds
+            and [*map(_sight, arrays)] == self.sights
+            and [*map(_look, grads)] == self.looks
+            and all([[*map(_sight, kept)] == sights for kept, sights in self.states])
+        )
+
+    def plain(self, grads: list[Array]) -> list[Array]:
+        """The gradients outside any graph."""
+        return [grad.detach() if grad.requires_grad else grad for grad in grads]
+
+
+Witness = NumPyWitness | TensorWitness
+
+
+def witness(arrays: Sequence[Array], grads: Sequence[Array], states: States) -> Witness | None:
+    """The witness of a step on `arrays`, or None if there can be none."""
+    if {*map(type, arrays), *map(type, grads)} == {np.ndarray}:
+        return NumPyWitness(arrays, grads)
+    if all(map(compat.is_torch_array, arrays)) and all(map(compat.is_torch_array, grads)):
+        return TensorWitness(arrays, grads, states)
+    return None
+
+
+def _sight(tensor: Array) -> tuple[Any, ...]:
+    """Which memory a tensor is, and how it is read."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _look(tensor: Array) -> tuple[Any, ...]:
+    """What a gradient is checked for."""
+    return tensor.shape, tensor.dtype, tensor.layout, tensor.device

@@ -1,0 +1,383 @@
+"""A program as the text of a loop, and that loop compiled by Numba.
+
+A kernel is called with a table of addresses, since that serves one large array, pieces of it, and
+a thousand small ones alike: each row holds where the operands of some elements begin, and how many
+elements there are. Nothing is computed otherwise than the rule says, so that the compiled loop
+rounds as the rule does on arrays (no contraction, no reordering).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from arrayopt.trace import PREDICATES, Operation, Structure, TraceError
+
+__all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "operand_names"]
+
+#: The environment variable that names a folder in which compiled kernels are kept between runs.
+CACHE_DIR = "ARRAYOPT_CACHE_DIR"
+
+_log = logging.getLogger(__name__)
+
+
+class Kernel(NamedTuple):
+    """A compiled program.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The operands, in the order of the columns of a table.
+    written : tuple of int
+        The columns of those that the kernel writes to.
+    source : str
+        The text that was compiled.
+    run : callable
+        ``run(table, first, last, *constants)`` updates the rows from `first` up to `last`.
+    """
+
+    names: tuple[str, ...]
+    written: tuple[int, ...]
+    source: str
+    run: Callable[..., None]
+
+
+# The text of a kernel
+
+#: What each function is in the text; {0}, {1}, … are its operands.
+_TEXT = {
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "negative": "-{0}",
+    "positive": "{0}",
+    "square": "{0} * {0}",
+    "reciprocal": "one / {0}",
+    # as NumPy has it: a NaN wins
+    "maximum": "{0} if ({0} >= {1}) | ({0} != {0}) else {1}",
+    "minimum": "{0} if ({0} <= {1}) | ({0} != {0}) else {1}",
+    "sign": "{0} if {0} != {0} else (one if {0} > zero else (-one if {0} < zero else zero))",
+    "where": "{1} if {0} else {2}",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
+    "isnan": "{0} != {0}",
+    "isinf": "abs({0}) == infinity",
+    "isfinite": "abs({0}) < infinity",
+    "logical_and": "{0} & {1}",
+    "logical_or": "{0} | {1}",
+    "logical_xor": "{0} ^ {1}",
+    "logical_not": "not {0}",
+    "abs": "abs({0})",
+    "atan2": "np.arctan2({0}, {1})",
+    "pow": "np.power({0}, {1})",
+    "round": "np.rint({0})",
+    **{
+        name: f"np.{name}({{0}})"
+        for name in (
+            "ceil", "cos", "exp", "expm1", "floor", "log", "log1p", "log2", "sin", "sqrt", "tanh",
+            "trunc",
+        )
+    },
+    **{
+        name: f"np.{name}({{0}}, {{1}})"
+        for name in ("copysign", "hypot", "logaddexp")
+    },
+}  # fmt: skip
+
+_HEAD = """\
+import numpy as np
+from arrayopt.backends.numba_kernel import load, store
+
+real = np.{dtype}
+zero, one, infinity = real(0), real(1), real(np.inf)
+
+
+"""
+
+#: Names that a kernel has a use of its own for.
+_TAKEN = re.compile(
+    r"c\d+|t\d+|\w+_at|i|row|size|first|last|table|np|load|store|real|abs|range|zero|one|infinity"
+)
+
+
+def kernel_source(structure: Structure, dtype: str, name: str = "kernel") -> str:
+    """The program as Python: a loop over the rows of a table, and one over their elements.
+
+    Parameters
+    ----------
+    structure : Structure
+        What is to be computed.
+    dtype : {"float32", "float64"}
+        In which precision.
+    name : str, default "kernel"
+        The name of the function.
+
+    Raises
+    ------
+    TraceError
+        If it computes with booleans alone, which are no numbers, or with ``floor_divide`` or
+        ``remainder``.
+
+    Examples
+    --------
+    >>> from arrayopt.trace import trace
+    >>> def rule(xp, param, grad, state, group):
+    ...     return param - group["lr"] * grad, {}
+    >>> print(kernel_source(trace(rule, (), {}, {"lr": 0.1}).structure, "float32"))
+    import numpy as np
+    from arrayopt.backends.numba_kernel import load, store
+    <BLANKLINE>
+    real = np.float32
+    zero, one, infinity = real(0), real(1), real(np.inf)
+    <BLANKLINE>
+    <BLANKLINE>
+    def kernel(table, first, last, c0):
+        c0 = real(c0)
+        for row in range(first, last):
+            param_at = table[row, 0]
+            grad_at = table[row, 1]
+            size = table[row, 2]
+            for i in range(size):
+                param = load(param_at, i, 0, 2, one)
+                grad = load(grad_at, i, 1, 2, one)
+                t0 = c0 * grad
+                new_param = param - t0
+                store(param_at, i, 0, 2, one, new_param)
+    <BLANKLINE>
+    """
+    inputs, operations, outputs = structure
+    operands = operand_names(structure)
+    columns = len(operands)
+    variables = _variables(structure, operands)
+    masks = {
+        value
+        for value, operation in enumerate(operations, len(inputs))
+        if operation.function in PREDICATES
+    }
+    used = {value for operation in operations for value in operation.operands}
+    constants = [f"c{number}" for number in range(-min(used, default=0))]
+    used |= {value for _, value in outputs}
+
+    places = [f"{variable}_at" for variable in variables[:columns]]
+    loop = [
+        f"{variables[column]} = load({places[column]}, i, {column}, {columns}, one)"
+        for column in range(len(inputs))
+        if column in used
+    ]
+    values = [*variables[: len(inputs)], *variables[columns:]]
+    for value, operation in enumerate(operations, len(inputs)):
+        loop.append(f"{values[value]} = {_expression(operation, values, constants, masks)}")
+    for target, value in outputs:
+        column = operands.index(target)
+        number = f"real({values[value]})" if value in masks else values[value]
+        loop.append(f"store({places[column]}, i, {column}, {columns}, one, {number})")
+    body = [
+        *(f"{place} = table[row, {column}]" for column, place in enumerate(places)),
+        f"size = table[row, {columns}]",
+        "for i in range(size):",
+        *(f"    {line}" for line in loop),
+    ]
+    function = [
+        f"def {name}({', '.join(['table', 'first', 'last', *constants])}):",
+        *(f"    {constant} = real({constant})" for constant in constants),
+        "    for row in range(first, last):",
+        *(f"        {line}" for line in body),
+        "",
+    ]
+    return _HEAD.format(dtype=dtype) + "\n".join(function)
+
+
+def operand_names(structure: Structure) -> tuple[str, ...]:
+    """The arrays that a program reads or writes: its inputs, and outputs that are no inputs."""
+    inputs, _, outputs = structure
+    return (*inputs, *(name for name, _ in outputs if name not in inputs))
+
+
+def _variables(structure: Structure, operands: Sequence[str]) -> list[str]:
+    """Distinct names for all operands, and then for the result of each operation.
+
+    They are those of the rule where it has some: the state's, and ``new_…`` for what becomes of it.
+    """
+    taken: set[str] = set()
+
+    def free(name: str, otherwise: str) -> str:
+        usable = name.isidentifier() and not keyword.iskeyword(name)
+        if not usable or _TAKEN.fullmatch(name) or name in taken:
+            name = otherwise
+        taken.add(name)
+        return name
+
+    variables = [free(name, f"operand_{column}") for column, name in enumerate(operands)]
+    becomes = {value: f"new_{name}" for name, value in reversed(structure.outputs)}
+    for number in range(len(structure.operations)):
+        temporary = f"t{number}"
+        value = len(structure.inputs) + number
+        variables.append(free(becomes[value], temporary) if value in becomes else temporary)
+    return variables
+
+
+def _expression(
+    operation: Operation, values: Sequence[str], constants: Sequence[str], masks: set[int]
+) -> str:
+    """One operation as an expression."""
+    function, operands = operation
+    if function not in _TEXT:  # Numba's differ from NumPy's
+        raise TraceError(f"{function} cannot be fused")
+    logical = len(operands) if function.startswith("logical") else int(function == "where")
+    numbers = [value for value in operands[logical:] if value >= 0]
+    if numbers and masks.issuperset(numbers):
+        raise TraceError(f"{function} of booleans cannot be fused: make them numbers with xp.where")
+    arguments = []
+    for position, value in enumerate(operands):
+        argument = values[value] if value >= 0 else constants[-1 - value]
+        if position < logical:
+            argument = argument if value in masks else f"({argument} != zero)"
+        elif value in masks:
+            argument = f"real({argument})"
+        arguments.append(argument)
+    return _TEXT[function].format(*arguments)
+
+
+# Memory at an address
+
+
+def _tag(instruction: ir.Instruction, module: ir.Module, column: int, columns: int) -> None:
+    """Tell LLVM that this touches the memory of one operand, and of no other.
+
+    An executor sees to it that operands do not overlap. LLVM cannot know, and would check it at run
+    time, or not vectorize a loop with many operands.
+    """
+    domain = module.add_metadata([ir.MetaDataString(module, "arrayopt")])
+    scopes = [
+        module.add_metadata([ir.MetaDataString(module, f"operand {number}"), domain])
+        for number in range(columns)
+    ]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes.pop(column)]))
+    if scopes:
+        instruction.set_metadata("noalias", module.add_metadata(scopes))
+
+
+def _element(context: Any, builder: Any, like: Any, address: Any, index: Any) -> tuple[Any, int]:
+    """A pointer to an element of the type `like`, and how it is aligned."""
+    kind = context.get_value_type(like)
+    pointer = builder.inttoptr(address, kind.as_pointer())
+    return builder.gep(pointer, [index], inbounds=True), like.bitwidth // 8
+
+
+@intrinsic(prefer_literal=True)
+def load(_: Any, address: Any, index: Any, column: Any, columns: Any, like: Any) -> Any:
+    """The element at `index` of the operand at `address`, a number like `like`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, alignment = _element(context, builder, like, *arguments[:2])
+        value = builder.load(pointer)
+        value.align = alignment
+        _tag(value, builder.module, column.literal_value, columns.literal_value)
+        return value
+
+    return like(types.intp, types.intp, column, columns, like), generate
+
+
+@intrinsic(prefer_literal=True)
+def store(
+    _: Any, address: Any, index: Any, column: Any, columns: Any, like: Any, value: Any
+) -> Any:
+    """Write `value` to the element at `index` of the operand at `address`."""
+    if value != like:
+        raise numba.TypingError(f"expected a {like} to store, but got a {value}")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, alignment = _element(context, builder, like, *arguments[:2])
+        instruction = builder.store(arguments[-1], pointer)
+        instruction.align = alignment
+        _tag(instruction, builder.module, column.literal_value, columns.literal_value)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, column, columns, like, value), generate
+
+
+# Compiling
+
+_lock = threading.Lock()
+_kernels: dict[tuple[Structure, str], Kernel] = {}
+
+
+def kernel(structure: Structure, dtype: str) -> Kernel:
+    """The compiled program: made once a process, whichever thread asks first.
+
+    If the environment variable ``ARRAYOPT_CACHE_DIR`` names a folder, what has been compiled is
+    kept there, and taken from there by the next process. (Whoever can write to that folder can
+    have their code run.)
+    """
+    found = _kernels.get((structure, dtype))
+    if found is None:
+        with _lock:
+            found = _kernels.get((structure, dtype))
+            if found is None:
+                found = _kernels[structure, dtype] = _compile(structure, dtype)
+    return found
+
+
+def _compile(structure: Structure, dtype: str) -> Kernel:
+    begin = time.perf_counter()
+    digest = hashlib.sha256(kernel_source(structure, dtype).encode()).hexdigest()
+    name = f"arrayopt_{digest[:16]}"
+    source = kernel_source(structure, dtype, name)
+    folder = os.environ.get(CACHE_DIR)
+    file = _keep(Path(folder), name, source) if folder else f"<{name}>"
+    # (as if written here, so that Numba finds the functions of a kernel that it kept)
+    variables: dict[str, Any] = {"__name__": __name__}
+    exec(compile(source, file, "exec"), variables)
+    function = variables[name]
+    table = types.Array(types.intp, 2, "C")
+    constants = function.__code__.co_argcount - 3
+    signature = types.void(table, types.intp, types.intp, *[types.float64] * constants)
+    run = numba.njit(signature, nogil=True, error_model="numpy", cache=bool(folder))(function)
+    names = operand_names(structure)
+    written = tuple(sorted(names.index(target) for target, _ in structure.outputs))
+    seconds = time.perf_counter() - begin
+    _log.debug(
+        "%s: %d operations in %s, ready in %.2f s", name, len(structure.operations), dtype, seconds
+    )
+    return Kernel(names, written, source, run)
+
+
+def _keep(folder: Path, name: str, source: str) -> str:
+    """The file that holds `source` in `folder`, beside which Numba keeps what it compiles."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.py"
+    if not path.exists() or path.read_text() != source:
+        # another process must not read half a file
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=name, suffix=".tmp")
+        with os.fdopen(handle, "w") as file:
+            file.write(source)
+        os.replace(temporary, path)
+    return str(path)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # the parent's may have been held
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
