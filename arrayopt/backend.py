@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from arrayopt.namespace import Array
-from arrayopt.trace import Program, Rule, trace
+from arrayopt.trace import Formula, Program, Rule, Structure, formula, trace
 
 __all__ = ["Batch", "Executor", "Implementation", "available", "find"]
 
@@ -31,6 +31,8 @@ BUILTIN = {
 }
 #: The extras that bring what a built-in backend needs.
 EXTRAS = {"numba_fused": "numba"}
+#: How many formulas a batch makes, at most: a rule may take another branch every other step.
+FORMULAS = 8
 ENTRY_POINTS = "arrayopt.backends"
 SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
 
@@ -60,6 +62,12 @@ class Batch:
     memo : dict
         For the executor, to keep what does not change while the batch is stepped again with the
         same `arrays` and `states`.
+    formula : Formula, optional
+        The programs of the next steps.
+    traced : int
+        How often the rule has been traced.
+    prepared : Structure, optional
+        What an executor has been prepared for.
     """
 
     rule: Rule
@@ -71,10 +79,25 @@ class Batch:
     scalars: dict[str, Any]
     rebind: bool = False
     memo: dict[str, Any] = field(default_factory=dict)
+    formula: Formula | None = None
+    traced: int = 0
+    prepared: Structure | None = None
 
     def trace(self) -> Program:
-        """The program of this step."""
-        return trace(self.rule, tuple(self.states), self.scalars, self.group)
+        """The program of this step.
+
+        A batch that is stepped again makes a formula of its rule, and then need not run it.
+        """
+        if self.formula is not None:
+            program = self.formula.program(self.scalars, self.group)
+            if program is not None:
+                return program
+        arguments = (self.rule, tuple(self.states), self.scalars, self.group)
+        program = trace(*arguments)
+        self.traced += 1
+        if 1 < self.traced <= 1 + FORMULAS:
+            self.formula = formula(*arguments)
+        return program
 
 
 class Executor(ABC):
@@ -115,10 +138,23 @@ class Executor(ABC):
         This traces the rule, and allocates the state that the program makes.
         """
         program = batch.trace()
-        for name, _ in program.structure.outputs:
-            if name != "param" and name not in batch.states:
-                batch.states[name] = self.allocate(batch.arrays, 0.0)
+        if program.structure is not batch.prepared:
+            for name, _ in program.structure.outputs:
+                if name != "param" and name not in batch.states:
+                    batch.states[name] = self.allocate(batch.arrays, 0.0)
+            self.compile(program.structure, batch)
+            batch.prepared = program.structure
         return program
+
+    def compile(self, structure: Structure, batch: Batch) -> None:
+        """Make what `run` needs for a structure that `batch` did not have in the last step.
+
+        Raises
+        ------
+        TraceError
+            If the program cannot be run here. The next executor takes it then.
+        """
+        return
 
     @abstractmethod
     def run(self, batch: Batch, program: Program | None) -> None:

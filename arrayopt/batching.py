@@ -133,7 +133,7 @@ class Work:
             and all(map(is_, params, batch.params))
             and all([param.requires_grad for param in params if isinstance(param, Parameter)])
             and witness.holds([param.data for param in params], grads)
-            and all(map(is_, map(state.get, params), states))
+            and (not self.slots or all(map(is_, map(state.get, params), states)))
         ):
             return False
         try:

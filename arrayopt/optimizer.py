@@ -145,20 +145,13 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
         running.append(self)
         try:
             args = (self, *args)
-            for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
-                result = hook(self, args, kwargs)
-                if result is None:
-                    continue
-                if not (isinstance(result, tuple) and len(result) == 2):
-                    raise RuntimeError(
-                        f"{hook!r} must return None or a tuple of (new_args, new_kwargs), "
-                        f"but got {result}."
-                    )
-                args, kwargs = result
+            if _global_pre_hooks or self._step_pre_hooks:
+                args, kwargs = self._before(args, kwargs)
             loss = step(*args, **kwargs)
             self.step_count += 1
-            for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
-                hook(self, args, kwargs)
+            if self._step_post_hooks or _global_post_hooks:
+                for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
+                    hook(self, args, kwargs)
             return loss
         finally:
             running.pop()
@@ -291,6 +284,13 @@ class Optimizer:
             The new parameter.
         state : dict
             The entries of the state that have changed.
+
+        Notes
+        -----
+        It is not called at every step. What it does to arrays is run as a compiled program, and
+        what it does to numbers as a formula, as long as it would take the same branches; so it
+        should depend on nothing but its arguments. (A rule that reads or sets attributes of the
+        optimizer is called at every step.)
         """
         raise NotImplementedError(f"{type(self).__name__} has no rule")
 
@@ -467,15 +467,18 @@ class Optimizer:
             self._plan(number, group, gradients[number])
             for number, group in enumerate(self.param_groups)
         ]
-        works = [work for own, _ in plans for work in own]
-        for work in works:
-            work.prepare()
-        for work in works:
-            work.run(self.state)
-        # only now, since another thread that steps would take them up
-        self._last = {n: agenda for n, (_, agenda) in enumerate(plans) if agenda.lasting}
+        for works, _ in plans:
+            for work in works:
+                work.prepare()
+        for works, _ in plans:
+            for work in works:
+                work.run(self.state)
+        for number, (_, agenda) in enumerate(plans):
+            if agenda.lasting:  # only now, since another thread that steps would take it up
+                self._last[number] = agenda
         if len(self._known) > len(plans):  # a group is gone, and so may be its parameters
             self._known.clear()
+            self._last = {n: agenda for n, agenda in self._last.items() if n < len(plans)}
         return loss
 
     def _update(
@@ -529,31 +532,32 @@ class Optimizer:
         params = group["params"]
         reading = self._read(group, number)
         agenda = self._last.pop(number, None)
-        if agenda and not agenda.adopt(reading):
+        if agenda is not None and not agenda.adopt(reading):
             agenda = None
-        if agenda and agenda.renew(params, grads, self.state):
+        if agenda is not None and agenda.renew(params, grads, self.state):
             return agenda.works, agenda
-
-        def new(grads: list[Any]) -> Agenda:
-            return build(
-                self._update,
-                type(self).__name__,
-                params,
-                grads,
-                lambda index: self._label(group, number, index),
-                self.state,
-                reading,
-                self.gradients,
-                self.moves_all(reading.options),
-            )
-
         works = []
         if self.gradients != "dense" and any(map(is_sparse, grads)):
-            works = new([grad if is_sparse(grad) else None for grad in grads]).works
+            sparse = [grad if is_sparse(grad) else None for grad in grads]
+            works = self._build(group, number, reading, sparse).works
             grads = [None if is_sparse(grad) else grad for grad in grads]
-        if not (agenda and agenda.renew(params, grads, self.state)):
-            agenda = new(grads)
+        if agenda is None or not agenda.renew(params, grads, self.state):
+            agenda = self._build(group, number, reading, grads)
         return works + agenda.works, agenda
+
+    def _build(self, group: Group, number: int, reading: Reading, grads: list[Any]) -> Agenda:
+        """The work on a group, planned from the beginning."""
+        return build(
+            self._update,
+            type(self).__name__,
+            group["params"],
+            grads,
+            lambda index: self._label(group, number, index),
+            self.state,
+            reading,
+            self.gradients,
+            self.moves_all(reading.options),
+        )
 
     def _read(self, group: Group, number: int) -> Reading:
         """The options of a group and the state under them: read anew if the group has changed."""
@@ -595,6 +599,22 @@ class Optimizer:
         )
 
     # Hooks
+
+    def _before(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a step, as the hooks leave them."""
+        for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
+            result = hook(self, args, kwargs)
+            if result is None:
+                continue
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise RuntimeError(
+                    f"{hook!r} must return None or a tuple of (new_args, new_kwargs), "
+                    f"but got {result}."
+                )
+            args, kwargs = result
+        return args, kwargs
 
     def _reset(self) -> None:
         """Begin without hooks and without work that could be done again."""

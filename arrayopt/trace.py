@@ -22,9 +22,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, NamedTuple, NoReturn
 
-__all__ = ["FUNCTIONS", "Operation", "Program", "Structure", "TraceError", "trace"]
+from arrayopt.scalars import Opaque, Scalar, ScalarGroup, Tape
+
+__all__ = [
+    "FUNCTIONS",
+    "Formula",
+    "Operation",
+    "Program",
+    "Structure",
+    "TraceError",
+    "formula",
+    "trace",
+]
 
 Rule = Callable[..., tuple[Any, Mapping[str, Any]]]
 
@@ -153,22 +165,126 @@ def trace(
         If the rule uses an operation that `FUNCTIONS` does not hold, branches on the elements of
         an array, or does not return ``(param, state)``.
     """
+    structure, constants, numbers = _record(rule, states, scalars, group)
+    return Program(
+        structure,
+        tuple(constants),
+        {name: value if type(value) is int else float(value) for name, value in numbers.items()},
+    )
+
+
+def _record(
+    rule: Rule,
+    states: tuple[str, ...],
+    scalars: Mapping[str, Any],
+    group: Mapping[str, Any],
+    tape: Tape | None = None,
+) -> tuple[Structure, list[Any], dict[str, Any]]:
+    """The structure that a rule leaves, its constants, and the state that is plain numbers."""
     inputs = ("param", "grad", *states)
-    recorder = _Recorder(len(inputs))
+    recorder = _Recorder(len(inputs), tape)
     symbols = [_Symbol(recorder, value) for value in range(len(inputs))]
     state: dict[str, Any] = dict(zip(states, symbols[2:]))
     state.update(scalars)
     result = rule(_Namespace(recorder), symbols[0], symbols[1], state, group)
     new_param, new_state = unpack(rule, result)
     outputs: list[Any] = ["param", _value(recorder, "param", new_param)]
-    scalars_out: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     for name, value in new_state.items():
         if name in scalars:
-            scalars_out[name] = value if type(value) is int else float(value)
+            numbers[name] = value
         else:
             outputs += (name, _value(recorder, name, value))
     structure = _structure(inputs, tuple(recorder.tape), tuple(outputs))
-    return Program(structure, tuple(recorder.constants), scalars_out)
+    return structure, recorder.constants, numbers
+
+
+class Formula(NamedTuple):
+    """The program of a rule for any step, as long as the rule takes the same branches.
+
+    Attributes
+    ----------
+    structure : Structure
+        The structure of the programs.
+    source : str
+        The text of `numbers`.
+    numbers : callable
+        ``numbers(group, state)`` returns the constants and the new scalars of a step, or None if
+        the rule would take another branch.
+    """
+
+    structure: Structure
+    source: str
+    numbers: Callable[..., tuple[tuple[float, ...], dict[str, float]] | None]
+
+    def program(self, scalars: Mapping[str, float], group: Mapping[str, Any]) -> Program | None:
+        """The program of a step, or None if the rule has to be traced."""
+        try:
+            found = self.numbers(group, scalars)
+        except (ArithmeticError, LookupError, TypeError):  # which the rule itself will explain
+            return None
+        return None if found is None else Program(self.structure, *found)
+
+
+def formula(
+    rule: Rule, states: tuple[str, ...], scalars: Mapping[str, float], group: Mapping[str, Any]
+) -> Formula | None:
+    """The program of a rule as a function of its numbers, or None if there is none.
+
+    There is none for a rule that uses anything of its optimizer but methods, or that does more with
+    its numbers than arithmetic and comparisons. Parameters are those of `trace`.
+
+    Examples
+    --------
+    >>> def rule(xp, param, grad, state, group):
+    ...     return param - group["lr"] / state["step"] * grad, {}
+    >>> found = formula(rule, (), {"step": 1}, {"lr": 0.5})
+    >>> found.program({"step": 4}, {"lr": 1.0}).constants
+    (0.25,)
+    """
+    tape = Tape()
+    owner = getattr(rule, "__self__", None)
+    seen = rule if owner is None else functools.partial(rule.__func__, _Methods(owner))  # type: ignore[attr-defined]
+    try:
+        state = {name: tape.number(f"state[{name!r}]", value) for name, value in scalars.items()}
+        options = ScalarGroup(tape, group)
+        structure, constants, numbers = _record(seen, states, state, options, tape)
+        source = tape.source(constants, numbers)
+        found = Formula(structure, source, _compiled(source))
+        # A rule can tell a scalar from a number (by isinstance, say): then it has no formula.
+        same = repr(found.program(scalars, group)) == repr(trace(rule, states, scalars, group))
+    except Exception:  # whatever it is, it is no error: the rule can still be traced
+        return None
+    return found if same else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(source: str) -> Callable[..., Any]:
+    variables: dict[str, Any] = {}
+    exec(compile(source, "<arrayopt.formula>", "exec"), variables)
+    function: Callable[..., Any] = variables["numbers"]
+    return function
+
+
+class _Methods:
+    """An optimizer as its rule may see it: methods, and what its class says once and for all."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Any) -> None:
+        object.__setattr__(self, "_owner", owner)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise Opaque(f"the attribute {name} is set")
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(type(self._owner), name)
+        if name not in vars(self._owner):
+            if isinstance(value, FunctionType):
+                return functools.partial(value, self)
+            if isinstance(value, (tuple, frozenset, str)):
+                return value
+        raise Opaque(f"the attribute {name}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -217,13 +333,16 @@ class _Recorder:
         The operations one after another: a function, its operands, the next function, ….
     count : int
         How many values there are.
+    numbers : Tape, optional
+        Where the numbers of the rule are written down, if they are scalars.
     """
 
-    __slots__ = ("constants", "count", "tape")
+    __slots__ = ("constants", "count", "numbers", "tape")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, numbers: Tape | None) -> None:
+        self.numbers = numbers
         self.tape: list[Any] = []
-        self.constants: list[float] = []
+        self.constants: list[Any] = []
         self.count = count
 
     def operand(self, function: str, value: Any) -> int:
@@ -234,6 +353,11 @@ class _Recorder:
             raise TraceError(f"{function} in a rule was given an array of an earlier step")
         if isinstance(value, NUMBER):
             self.constants.append(float(value))
+            return -len(self.constants)
+        if type(value) is Scalar:
+            if value._tape is not self.numbers:
+                raise TraceError(f"{function} in a rule was given a number of an earlier step")
+            self.constants.append(value)
             return -len(self.constants)
         raise TraceError(
             f"{function} in a rule takes arrays and Python numbers, but got "

@@ -26,13 +26,14 @@ class NumPyWitness:
 
     def __init__(self, arrays: Sequence[Array], grads: Sequence[Array]) -> None:
         self.arrays = arrays
+        self.types = [np.ndarray] * len(grads)
         self.shapes = [array.shape for array in arrays]
         self.dtypes = [grad.dtype for grad in grads]
 
     def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
         """Whether they are as they were, and can be written to."""
         return (
-            {*map(type, grads)} == {np.ndarray}
+            [*map(type, grads)] == self.types
             and all(map(is_, arrays, self.arrays))
             and [grad.shape for grad in grads] == self.shapes
             and [grad.dtype for grad in grads] == self.dtypes

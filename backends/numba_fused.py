@@ -36,10 +36,10 @@ __all__ = ["NumbaFused"]
 SMALL = 1 << 12
 
 #: Elements of a row, at most, and of what a thread takes at a time, about.
-CHUNK = 1 << 17
+CHUNK = 1 << 18
 
 #: Chunks that are worth waking a thread for.
-PER_THREAD = 2
+PER_THREAD = 3
 
 #: The precision in which an array of each dtype is updated.
 _PRECISIONS = {
@@ -70,13 +70,8 @@ class NumbaFused(Executor):
     def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
         return _slower(arrays[0]).allocate(arrays, fill) if arrays else []
 
-    def prepare(self, batch: Batch) -> Program | None:
-        program = super().prepare(batch)
-        assert program is not None
-        plan = batch.memo.get("plan")
-        if plan is None or plan.structure is not program.structure:
-            kernel(program.structure, _PRECISIONS[_dtype(batch.arrays[0])])  # which can fail
-        return program
+    def compile(self, structure: Structure, batch: Batch) -> None:
+        kernel(structure, _PRECISIONS[_dtype(batch.arrays[0])])
 
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
@@ -250,14 +245,13 @@ class _Plan:
         if self.direct:
             self._find([grads[index] for index in self.direct])
         if self.packed:
-            own = grads if len(self.packed) == len(grads) else [grads[i] for i in self.packed]
-            with np.errstate(all="ignore"):
-                np.concatenate(own, axis=None, out=self.arena, casting="same_kind")
+            self._copy(grads if len(self.packed) == len(grads) else [grads[i] for i in self.packed])
         if self.strays or self.odd:
             self._leave(batch, program, sorted([*self.strays, *self.odd]))
         table, constants, run = self.table, program.constants, self.kernel.run
-        num_threads = min(get_num_threads(), len(self.chunks) // PER_THREAD)
-        if num_threads <= 1:
+        useful = len(self.chunks) // PER_THREAD
+        num_threads = min(get_num_threads(), useful) if useful > 1 else 1
+        if num_threads == 1:
             run(table, 0, len(table), *constants)
             return
         queue = deque(self.chunks)
@@ -271,6 +265,14 @@ class _Plan:
                 run(table, first, last, *constants)
 
         run_parallel(work, num_threads)
+
+    def _copy(self, grads: Sequence[Array]) -> None:
+        """Copy the gradients of the packed arrays side by side."""
+        try:
+            np.concatenate(grads, axis=None, out=self.arena, casting="equiv")
+        except TypeError:  # one is of another dtype, and numbers may overflow
+            with np.errstate(all="ignore"):
+                np.concatenate(grads, axis=None, out=self.arena, casting="same_kind")
 
     def _find(self, grads: Sequence[Array]) -> None:
         """Write down where the gradients of the direct arrays are; note those that are odd."""

@@ -122,6 +122,7 @@ def test_no_control_character_hides_in_an_equation(package: Path) -> None:
 def test_imports_run_one_way() -> None:
     order = [
         "namespace",
+        "scalars",
         "trace",
         "threads",
         "hooks",
