@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 import arrayopt as optim
 from arrayopt import batching, optimizer
@@ -94,6 +95,65 @@ def test_a_change_is_seen_and_counts_as_if_nothing_had_been_remembered(name: str
 
     for ours, expected in zip(run(remember=True), run(remember=False), strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+TENSOR_CHANGES: dict[str, Callable[[optim.Adam, list[torch.nn.Parameter]], object]] = {
+    "other data": lambda opt, params: setattr(params[0], "data", torch.zeros(2, 3)),
+    "the same memory, transposed": lambda opt, params: setattr(
+        params[0], "data", params[0].data.view(3, 2).T
+    ),
+    "no gradient": lambda opt, params: setattr(params[1], "grad", None),
+    "a gradient of another layout": lambda opt, params: setattr(
+        params[0], "grad", torch.ones(3, 2).T
+    ),
+    "a gradient in a graph": lambda opt, params: setattr(
+        params[0], "grad", torch.ones(2, 3, requires_grad=True) * 2
+    ),
+    "state that points elsewhere": lambda opt, params: setattr(
+        opt.state[params[0]]["exp_avg"], "data", torch.ones(2, 3)
+    ),
+    "state replaced": lambda opt, params: opt.state[params[1]].update(exp_avg=torch.ones(4)),
+    "step changed": lambda opt, params: opt.state[params[1]].update(step=10),
+    "option on": lambda opt, params: opt.param_groups[0].update(amsgrad=True),
+}
+
+
+@pytest.mark.parametrize("name", TENSOR_CHANGES)
+def test_a_change_of_tensors_is_seen(name: str) -> None:
+    def run(remember: bool) -> list[np.ndarray]:
+        params = [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(4))]
+        for param in params:
+            param.grad = torch.full_like(param, 0.5)
+        opt = optim.Adam(params)
+        for step in range(5):
+            if step == 3:
+                TENSOR_CHANGES[name](opt, params)
+            if not remember:
+                opt._last.clear()
+            opt.step()
+        return [param.detach().numpy() for param in params]
+
+    for ours, expected in zip(run(remember=True), run(remember=False), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_tensors_need_no_new_checks(builds: list[int]) -> None:
+    param = torch.nn.Parameter(torch.ones(3))
+    opt = optim.Adam([param], lr=0.1)
+    for step in range(5):
+        param.grad = torch.full((3,), float(step))
+        opt.step()
+    assert len(builds) == 1
+
+
+def test_a_tensor_of_another_dtype_on_the_same_memory_is_an_error_or_seen() -> None:
+    param = torch.nn.Parameter(torch.ones(4))
+    param.grad = torch.ones(4)
+    opt = optim.SGD([param], lr=0.5)
+    opt.step()
+    param.data = param.data.view(torch.float64)  # half as many numbers
+    with pytest.raises(RuntimeError, match=r"expected a gradient of shape \(2,\)"):
+        opt.step()
 
 
 def test_data_and_state_that_are_locked_later_are_an_error() -> None:
