@@ -24,9 +24,6 @@ __all__ = [
 
 Group = dict[str, Any]
 
-#: The types of options that stay what they are: not arrays, whose number may change.
-_CONSTANT = frozenset({bool, float, int, str, type(None), np.float64, np.float32})
-
 
 class Known:
     """What has been read of a group, and whether the group still says the same.
@@ -41,15 +38,10 @@ class Known:
         self.reading = reading
         self.keys = [*group]
         self.values = [*group.values()]
-        kinds = {
-            type(value) for key, value in group.items() if key not in ("params", "param_names")
-        }
-        if tuple in kinds:
-            kinds.remove(tuple)
-            for value in self.values:
-                if type(value) is tuple:
-                    kinds |= {*map(type, value)}
-        self.constant = kinds <= _CONSTANT
+        # An option that had to be converted may be an array or a list, which can change.
+        self.constant = not reading.options.get("differentiable") and all(
+            [group[key] is option for key, option in reading.options.items()]
+        )
 
     def holds(self, group: Group) -> bool:
         """Whether the group has the same keys, and the same objects as their values."""

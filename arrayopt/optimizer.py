@@ -35,7 +35,7 @@ from arrayopt.groups import (
 )
 from arrayopt.hooks import Hooks, RemovableHandle
 from arrayopt.namespace import Array, is_array, is_sparse, library
-from arrayopt.options import Range, python_number, required
+from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.trace import TraceError, unpack
 
@@ -382,7 +382,11 @@ class Optimizer:
 
     def _options(self, group: Group, number: int) -> dict[str, Any]:
         """The checked options of a group, as Python numbers."""
-        options = {k: python_number(v) for k, v in group.items() if k not in _NOT_OPTIONS}
+        options = {
+            key: value if type(value) in PLAIN else python_number(value)
+            for key, value in group.items()
+            if key not in _NOT_OPTIONS
+        }
         self.check_group(options, f" in parameter group {number}" if number else "")
         if options.get("differentiable"):  # let an autodiff library see through a learning rate
             options |= {k: v for k, v in group.items() if is_array(v)}

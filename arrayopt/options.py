@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from arrayopt.namespace import is_array
 
-__all__ = ["Range", "python_number", "required"]
+__all__ = ["PLAIN", "Range", "python_number", "required"]
 
 
 class _Required:
@@ -23,6 +23,9 @@ class _Required:
 
 
 required = _Required()
+
+#: The types of values that are what they are: no array, whose number may change.
+PLAIN = frozenset({bool, float, int, str, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +68,38 @@ class Range:
         """
         value = group[self.option]
         if self.length == 1:
-            self._check_one(value, f"Invalid {self.label}: {value}", where)
+            if not self._holds(value):
+                self._refuse(value, "", where)
             return
         if not isinstance(value, (tuple, list)) or len(value) != self.length:
             raise ValueError(
                 f"Invalid {self.option}: expected {self.length} numbers, but got {value!r}{where}"
             )
         for index, number in enumerate(value):
-            self._check_one(number, f"Invalid {self.label} at index {index}: {number}", where)
+            if not self._holds(number):
+                self._refuse(number, f" at index {index}", where)
 
-    def _check_one(self, value: Any, message: str, where: str) -> None:
+    def _holds(self, value: Any) -> bool:
+        """Whether `value` is a number in the interval."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            if is_array(value):
-                raise ValueError(
-                    f"Tensor {self.option} must be 1-element, but got {value!r}{where}"
-                )
+            return False
+        above = self.low <= value if self.low_closed else self.low < value
+        return above and (value <= self.high if self.closed else value < self.high)
+
+    def _refuse(self, value: Any, place: str, where: str) -> NoReturn:
+        if is_array(value):
+            raise ValueError(f"Tensor {self.option} must be 1-element, but got {value!r}{where}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(
                 f"{self.option} must be a number or a 0-d array, but got "
                 f"{type(value).__name__}: {value!r}{where}"
             )
-        above = self.low <= value if self.low_closed else self.low < value
-        below = value <= self.high if self.closed else value < self.high
-        if not (above and below):
-            start = "[" if self.low_closed and self.low > -math.inf else "("
-            end = "]" if self.closed and self.high < math.inf else ")"
-            interval = f"{start}{self.low:g}, {self.high:g}{end}"
-            raise ValueError(f"{message} (expected a number in {interval}{where})")
+        start = "[" if self.low_closed and self.low > -math.inf else "("
+        end = "]" if self.closed and self.high < math.inf else ")"
+        raise ValueError(
+            f"Invalid {self.label}{place}: {value} (expected a number in "
+            f"{start}{self.low:g}, {self.high:g}{end}{where})"
+        )
 
 
 def python_number(value: Any) -> Any:
@@ -99,7 +108,7 @@ def python_number(value: Any) -> Any:
     Rules compute with Python numbers, since a NumPy float64 would promote float32 arrays.
     """
     kind = type(value)
-    if kind is float or kind is bool or value is None or kind is int or kind is str:
+    if kind in PLAIN or (kind is tuple and PLAIN.issuperset(map(type, value))):
         return value
     if isinstance(value, (tuple, list)):
         return tuple(python_number(entry) for entry in value)

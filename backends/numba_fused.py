@@ -199,7 +199,8 @@ class _Plan:
         self.layouts = [_layout(batch.arrays[index]) for index in self.direct]
         self.arena = self._arena([batch.arrays[index] for index in self.packed])
         self.table, self.owners, self.offsets = self._table(operands)
-        self.sizes = self.table[:, -1].copy()
+        self.moving = self.table[len(self.table) - len(self.owners) :]  # the direct arrays' rows
+        self.sizes = self.table[:, -1].tolist()
         self.chunks = list(_chunks(self.sizes))
         self.seen: list[Any] = []
         self.odd: list[int] = []
@@ -275,22 +276,16 @@ class _Plan:
                 np.concatenate(grads, axis=None, out=self.arena, casting="same_kind")
 
     def _find(self, grads: Sequence[Array]) -> None:
-        """Write down where the gradients of the direct arrays are; note those that are odd."""
+        """Write down where the gradients of the direct arrays are, and which of them are odd."""
         addresses = np.array([*map(_address, grads)], np.intp)
-        self.table[len(self.table) - len(self.owners) :, GRAD] = (
-            addresses[self.owners] + self.offsets
-        )
+        self.moving[:, GRAD] = addresses[self.owners] + self.offsets
         seen = [*map(_look, grads)]
         if seen != self.seen:
             self.seen = seen
-            self.odd = [
-                index
-                for index, grad, layout in zip(self.direct, grads, self.layouts)
-                if _layout(grad) != layout
-            ]
-            odd = np.isin(np.array(self.direct)[self.owners], self.odd)
+            odd = [_layout(grad) != layout for grad, layout in zip(grads, self.layouts)]
+            self.odd = [*itertools.compress(self.direct, odd)]
             self.table[:, -1] = self.sizes
-            self.table[len(self.table) - len(self.owners) :, -1][odd] = 0
+            self.moving[np.array(odd)[self.owners], -1] = 0  # the kernel passes over them
 
     def _leave(self, batch: Batch, program: Program, left: Sequence[int]) -> None:
         """Have a slower executor update some of the arrays."""

@@ -16,6 +16,7 @@ import re
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -342,16 +343,15 @@ def _compile(structure: Structure, dtype: str) -> Kernel:
     digest = hashlib.sha256(kernel_source(structure, dtype).encode()).hexdigest()
     name = f"arrayopt_{digest[:16]}"
     source = kernel_source(structure, dtype, name)
-    folder = os.environ.get(CACHE_DIR)
-    file = _keep(Path(folder), name, source) if folder else f"<{name}>"
+    file = _keep(name, source)
     # (as if written here, so that Numba finds the functions of a kernel that it kept)
     variables: dict[str, Any] = {"__name__": __name__}
-    exec(compile(source, file, "exec"), variables)
+    exec(compile(source, file or f"<{name}>", "exec"), variables)
     function = variables[name]
     table = types.Array(types.intp, 2, "C")
     constants = function.__code__.co_argcount - 3
     signature = types.void(table, types.intp, types.intp, *[types.float64] * constants)
-    run = numba.njit(signature, nogil=True, error_model="numpy", cache=bool(folder))(function)
+    run = numba.njit(signature, nogil=True, error_model="numpy", cache=bool(file))(function)
     names = operand_names(structure)
     written = tuple(sorted(names.index(target) for target, _ in structure.outputs))
     seconds = time.perf_counter() - begin
@@ -361,16 +361,26 @@ def _compile(structure: Structure, dtype: str) -> Kernel:
     return Kernel(names, written, source, run)
 
 
-def _keep(folder: Path, name: str, source: str) -> str:
-    """The file that holds `source` in `folder`, beside which Numba keeps what it compiles."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.py"
-    if not path.exists() or path.read_text() != source:
-        # another process must not read half a file
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=name, suffix=".tmp")
-        with os.fdopen(handle, "w") as file:
-            file.write(source)
-        os.replace(temporary, path)
+def _keep(name: str, source: str) -> str:
+    """The file that holds `source`, beside which Numba keeps what it compiles; "" without one."""
+    if not os.environ.get(CACHE_DIR):
+        return ""
+    path = Path(os.environ[CACHE_DIR]) / f"{name}.py"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text() != source:
+            # another process must not read half a file
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=name, suffix=".tmp")
+            with os.fdopen(handle, "w") as file:
+                file.write(source)
+            os.replace(temporary, path)
+    except OSError as error:
+        warnings.warn(
+            f"compiled kernels are not kept: {CACHE_DIR} has to name a folder that can be written "
+            f"to, but: {error}",
+            stacklevel=2,
+        )
+        return ""
     return str(path)
 
 

@@ -413,6 +413,18 @@ print(len(compiled), w.tobytes().hex())
     assert run(folder)[1] == without[1]
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_and_not_needed(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("ARRAYOPT_CACHE_DIR", str(file / "folder"))
+    w = np.ones(3)
+    opt = optim.Adam([w], lr=0.25, fused=True, betas=(0.0, 0.5), weight_decay=2.0, amsgrad=True)
+    numba_kernel._kernels.clear()
+    with pytest.warns(UserWarning, match=r"ARRAYOPT_CACHE_DIR has to name a folder .*folder"):
+        opt.step(grads=[np.ones(3)])
+    np.testing.assert_allclose(w, 0.75, rtol=1e-6)
+
+
 def test_the_source_has_the_names_of_the_rule():
     opt = optim.SGD([np.ones(2)], momentum=0.9)
     opt.step(grads=[np.ones(2)])
