@@ -29,11 +29,12 @@ notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py
 
 compare: $(READY)  ## steps of arrayopt and torch side by side
-	$(BIN)/python asv_benchmarks/compare_torch.py
+	$(BIN)/python -m arrayopt bench
 
 bench: $(READY)  ## a short run of the asv suite
 	$(BIN)/pip install --quiet "asv>=0.6.4"
-	cd asv_benchmarks && ../$(BIN)/asv machine --yes >/dev/null && ../$(BIN)/asv run --quick --show-stderr --python=same
+	cd asv_benchmarks && ../$(BIN)/asv machine --yes >/dev/null && \
+	ARRAYOPT_SHORT_BENCHMARK=1 ../$(BIN)/asv run --quick --show-stderr --python=same
 
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -1,15 +1,23 @@
-"""The command line: ``python -m arrayopt demo`` and ``python -m arrayopt info``."""
+"""The command line: ``python -m arrayopt demo``, ``info`` and ``bench``."""
 
 from __future__ import annotations
 
 import argparse
 import io
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import arrayopt
+from arrayopt.arguments import (
+    CommandError,
+    cannot_import,
+    finite_number,
+    one_of,
+    output_file,
+    whole_number,
+)
+from arrayopt.bench import command as bench
 from arrayopt.demo.recipes import algorithms
 
 __all__ = ["main"]
@@ -28,47 +36,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 if all is well, 1 if the demo fell short of what it promises, 2 if it
-        could not be run.
+        The exit status: 0 if all is well, 1 if the demo or the benchmark fell short of what it
+        promises, 2 if it could not be run.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a µ is no reason to fail in an ASCII pipe
         sys.stdout.reconfigure(errors="replace")
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     if args.command == "info":
         from arrayopt.info import info
 
         print(info())
         return 0
-    if args.command == "demo":
-        return _demo(args)
-    parser.print_help()
-    return 0
-
-
-def _demo(args: argparse.Namespace) -> int:
     try:
-        from arrayopt.demo.show import show
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] == "arrayopt":
-            raise
-        return _cannot(f"it needs a library that cannot be imported ({error}): {INSTALL_DEMO}")
-    try:
-        failures = show(
-            list(dict.fromkeys(args.optimizer or algorithms())),
-            epochs=args.epochs,
-            lr=args.lr,
-            seed=args.seed,
-            out=args.out,
-        )
-    except OSError as error:
-        return _cannot(str(error))
+        failures = _demo(args) if args.command == "demo" else bench.run(args)
+    except (CommandError, OSError) as error:
+        print(f"arrayopt {args.command}: error: {error}", file=sys.stderr)
+        return 2
     return 1 if failures else 0
 
 
-def _cannot(reason: str) -> int:
-    print(f"arrayopt demo: error: {reason}", file=sys.stderr)
-    return 2
+def _demo(args: argparse.Namespace) -> list[str]:
+    try:
+        from arrayopt.demo.show import show
+    except ImportError as error:
+        raise cannot_import(error, INSTALL_DEMO) from error
+    return show(
+        list(dict.fromkeys(args.optimizer or algorithms())),
+        epochs=args.epochs,
+        lr=args.lr,
+        seed=args.seed,
+        out=args.out,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         help="show versions, threads, backends and optional extras",
         description="Show versions, threads, backends and optional extras.",
     )
+    _add_demo(commands)
+    bench.add_parser(commands)
+    return parser
+
+
+def _add_demo(commands: bench.Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="train a network in NumPy with every algorithm, and compare with torch",
@@ -90,79 +98,34 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--optimizer",
         action="append",
-        type=_algorithm,
+        type=one_of("optimizer", algorithms()),
         metavar="NAME",
         help=f"an algorithm; may be given several times (default: all: {', '.join(algorithms())})",
     )
     demo.add_argument(
         "--epochs",
-        type=_epochs,
+        type=whole_number(1),
         default=20,
         metavar="N",
         help="how often to go through the training images (default: 20)",
     )
     demo.add_argument(
         "--lr",
-        type=_lr,
+        type=finite_number,
         metavar="LR",
         help="the learning rate of all algorithms (default: each has its own)",
     )
     demo.add_argument(
         "--seed",
-        type=_seed,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="of the initial parameters and the order of the images (default: 0)",
     )
     demo.add_argument(
         "--out",
-        type=_png,
+        type=output_file(".png"),
         default=Path("demo.png"),
         metavar="FILE",
         help="where the picture of the loss curves goes (default: demo.png)",
     )
-    return parser
-
-
-def _algorithm(text: str) -> str:
-    names = {name.lower(): name for name in algorithms()}
-    if text.lower() not in names:
-        raise argparse.ArgumentTypeError(
-            f"unknown optimizer {text!r}; choose from {', '.join(names.values())}"
-        )
-    return names[text.lower()]
-
-
-def _epochs(text: str) -> int:
-    return _whole_number(text, least=1)
-
-
-def _seed(text: str) -> int:
-    return _whole_number(text, least=0)
-
-
-def _whole_number(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= {least}, but got {text!r}")
-    return int(text)
-
-
-def _lr(text: str) -> float:
-    try:
-        lr = float(text)
-    except ValueError:
-        lr = math.nan
-    if not 0 <= lr < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number >= 0, but got {text!r}")
-    return lr
-
-
-def _png(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"expected a file that ends in .png, but got {text!r}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no directory {str(path.parent)!r}")
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a directory")
-    return path

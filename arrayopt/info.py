@@ -14,7 +14,7 @@ from arrayopt import backend
 __all__ = ["extras", "info"]
 
 #: Extras for those who work on arrayopt itself.
-FOR_DEVELOPERS = frozenset({"bench", "dev", "docs", "test"})
+FOR_DEVELOPERS = frozenset({"asv", "dev", "docs", "test"})
 
 _REQUIREMENT = re.compile(r"""(?P<package>[\w.-]+).*\bextra\s*==\s*["'](?P<extra>[\w.-]+)["']""")
 

@@ -15,7 +15,7 @@ from arrayopt.cli import main
 from arrayopt.demo.agreement import INSTALL_TORCH
 from arrayopt.demo.recipes import algorithms
 
-EXTRAS = ("sklearn", "tqdm", "rich", "matplotlib", "torch")
+EXTRAS = ("sklearn", "tqdm", "rich", "matplotlib", "torch", "optax", "jax")
 
 
 def run(*args, code="from arrayopt.__main__ import main; sys.exit(main())", **kwargs):
@@ -129,6 +129,19 @@ def test_a_missing_library_is_a_clear_error(library):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("library", "options"), [("rich", ()), ("matplotlib", ("--plot=chart.png",))]
+)
+def test_a_library_that_the_benchmark_misses_is_a_clear_error(tmp_path, library, options):
+    code = f"sys.modules[{library!r}] = None; from arrayopt.cli import main; sys.exit(main())"
+    result = run("bench", *options, code=code, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("arrayopt bench: error: it needs a library")
+    assert library in result.stderr
+    assert 'pip install "arrayopt[bench]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_picture_that_cannot_be_written_is_a_clear_error(demo, monkeypatch, capsys):
     import arrayopt.demo.show as show
 
@@ -200,7 +213,7 @@ def test_info_tells_what_is_missing_and_how_to_install_it(monkeypatch):
     assert re.search(r'demo +missing tqdm; install with: pip install "arrayopt\[demo\]"', output)
     assert re.search(r'torch +missing torch; install with: pip install "arrayopt\[torch\]"', output)
     assert re.search(r"abacus +No module named 'beads'", output)
-    assert not re.search(r"(test|dev|bench) +missing", output)
+    assert not re.search(r"(test|dev|asv) +missing", output)
 
 
 def test_info_works_in_a_checkout_that_is_not_installed(monkeypatch):
@@ -217,8 +230,8 @@ def test_python_m_arrayopt_prints_help(capsys):
         [sys.executable, "-m", "arrayopt"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0
-    assert "demo" in result.stdout
-    assert "info" in result.stdout
+    for command in ("demo", "info", "bench"):
+        assert command in result.stdout
 
 
 def test_version():

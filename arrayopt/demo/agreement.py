@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arrayopt.demo.model import Floats
-from arrayopt.demo.training import Run
 from arrayopt.sparse_grad import SparseGrad
+
+if TYPE_CHECKING:
+    from arrayopt.demo.training import Run  # which needs scikit-learn
 
 __all__ = ["BOUND", "INSTALL_TORCH", "Agreement", "agreement", "relative_difference"]
 

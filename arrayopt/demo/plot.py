@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from arrayopt.demo.training import Run
+if TYPE_CHECKING:
+    from arrayopt.demo.training import Run  # which needs scikit-learn
 
 __all__ = ["plot"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from operator import mul
 from types import FunctionType
 from typing import Any
 
@@ -186,22 +187,33 @@ class MultiplicativeLR(_Lambdas):
         if xp is not NUMBERS:
             run = [self._rates(NUMBERS, step) for step in range(int(t.max(initial=0)) + 1)]
             return [np.array(row)[xp.floor(t)] for row in zip(*run)]
-        step, bases, factors, values = self._memo
+        step, bases, *_ = self._memo
         if step > t or bases != self._bases():
             bases = self._bases()
-            step, factors, values = 0, [1.0] * len(bases), bases
-        functions = self._all("lr_lambdas")
+            self._memo = (0, bases, [1.0] * len(bases), bases)
+            step = 0
         for s in range(step + 1, int(t) + 1):
-            factors = [
-                value if type(value := function(s)) is float else float(python_number(value))
-                for function in functions
-            ]
-            values = [value * factor for value, factor in zip(values, factors)]
-        self._memo = (int(t), bases, factors, values)
-        return values  # type: ignore[no-any-return]
+            self._multiply(s)
+        return self._memo[3]  # type: ignore[no-any-return]
+
+    def _multiply(self, step: int) -> None:
+        """Go on from what is remembered of the step before."""
+        _, bases, _, values = self._memo
+        functions = self.lr_lambdas
+        if len(functions) != len(bases):
+            functions = self._all("lr_lambdas")
+        factors = [
+            value if type(value := function(step)) is float else float(python_number(value))
+            for function in functions
+        ]
+        self._memo = (step, bases, factors, [*map(mul, values, factors)])
 
     def _closed_form(self, step: int, bases: list[float]) -> tuple[list[float], Any]:
-        return self._rates(NUMBERS, step), self._memo[2]
+        if self._memo[0] == step - 1 and self._memo[1] is bases:  # as step after step has it
+            self._multiply(step)
+        else:
+            self._rates(NUMBERS, step)
+        return self._memo[3], self._memo[2]
 
     def _changed(
         self,

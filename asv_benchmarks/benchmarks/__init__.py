@@ -1,0 +1,1 @@
+"""The asv suite, on the workloads of ``python -m arrayopt bench``."""

@@ -1,81 +1,110 @@
-"""The asv suite: time and memory of a step, growth, and the time to import."""
+"""Steps: their time and memory, on every workload and as these grow."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
+from collections.abc import Callable
 
-import arrayopt as optim
+from arrayopt.bench.contenders import Ours, takes
+from arrayopt.bench.workloads import WORKLOADS, Problem, problem
+from arrayopt.demo.recipes import algorithms
 
-from .workloads import WORKLOADS, embedding, parameters
+#: Whether to leave most combinations out: what ``make bench`` asks for.
+SHORT = bool(os.environ.get("ARRAYOPT_SHORT_BENCHMARK"))
 
-IMPLEMENTATIONS = {"for-loop": False, "foreach": True}
+DENSE = [name for name, algorithm in algorithms().items() if takes(algorithm, sparse=False)]
+ALGORITHMS = ["AdamW", "SGD"] if SHORT else DENSE
+LARGE = ["resnet50", "gpt2"]
+IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
+    "default": {},
+    "for-loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
 
 
-class Step:
-    """One step on each workload, by algorithm, implementation and dtype."""
+def warm_step(
+    algorithm: str, numbers: Problem, implementation: str = "default"
+) -> Callable[[], object]:
+    """A step, after so many that all that follow are alike: for RAdam, that takes six.
+
+    Raises
+    ------
+    NotImplementedError
+        If there is no such implementation here. asv leaves the benchmark out then.
+    """
+    contender = Ours(implementation, **IMPLEMENTATIONS[implementation])
+    if not contender.offers(algorithm, numbers.sparse):
+        raise NotImplementedError
+    step = contender.make(algorithm, numbers).step
+    for _ in range(6):
+        step()
+    return step
+
+
+class Steps:
+    """A step on the parameters of each workload."""
 
     params = (
-        ["SGD", "Adam", "AdamW"],
+        ALGORITHMS,
         list(IMPLEMENTATIONS),
-        list(WORKLOADS),
-        ["float32", "float64"],
+        [name for name in WORKLOADS if name != "embedding" and not (SHORT and name in LARGE)],
+        ["float32"] if SHORT else ["float32", "float64"],
     )
-    param_names = ("algorithm", "implementation", "parameters", "dtype")
-    timeout = 120
+    param_names = ("algorithm", "implementation", "workload", "dtype")
+    timeout = 300
 
     def setup(self, algorithm: str, implementation: str, workload: str, dtype: str) -> None:
-        self.optimizer = getattr(optim, algorithm)(
-            parameters(WORKLOADS[workload], dtype), foreach=IMPLEMENTATIONS[implementation]
-        )
-        self.optimizer.step()
+        numbers = problem(WORKLOADS[workload].shapes, dtype)
+        self.step = warm_step(algorithm, numbers, implementation)
 
     def time_step(self, *_: str) -> None:
-        self.optimizer.step()
+        self.step()
 
     def peakmem_step(self, *_: str) -> None:
-        self.optimizer.step()
+        self.step()
 
 
-class Embedding:
-    """One step on 1M rows of 64 numbers, of which 1,000 have a gradient; Adam's is dense."""
+class SparseSteps:
+    """A step on an embedding of which few rows have a gradient."""
 
-    params = ("SparseAdam", "Adagrad", "SGD", "Adam")
+    params = ("SparseAdam", "Adagrad", "SGD")
     param_names = ("algorithm",)
-    timeout = 120
+    timeout = 300
 
     def setup(self, algorithm: str) -> None:
-        parameter = embedding(dense=algorithm == "Adam")
-        self.optimizer = getattr(optim, algorithm)([parameter])
-        self.optimizer.step()
+        workload = WORKLOADS["embedding"]
+        self.step = warm_step(algorithm, problem(workload.shapes, rows=workload.rows))
 
     def time_step(self, _: str) -> None:
-        self.optimizer.step()
+        self.step()
+
+    def peakmem_step(self, _: str) -> None:
+        self.step()
 
 
-class Growth:
-    """One step of Adam against the number of arrays and against their size."""
+class GrowthInNumber:
+    """A step against the number of arrays of 100."""
 
-    params = ([1, 10, 100, 1000], [10, 1000, 100_000])
-    param_names = ("arrays", "size")
+    params = (["AdamW", "SGD"], [1, 10, 100, 1000, 10_000])
+    param_names = ("algorithm", "arrays")
 
-    def setup(self, arrays: int, size: int) -> None:
-        if arrays * size > 20_000_000:
-            raise NotImplementedError  # what asv takes for "leave this one out"
-        self.optimizer = optim.Adam(parameters([(size,)] * arrays))
-        self.optimizer.step()
+    def setup(self, algorithm: str, arrays: int) -> None:
+        self.step = warm_step(algorithm, problem([(100,)] * arrays))
 
-    def time_step(self, *_: int) -> None:
-        self.optimizer.step()
+    def time_step(self, *_: object) -> None:
+        self.step()
 
 
-class Import:
-    """The time to import, NumPy and array-api-compat included and alone."""
+class GrowthInSize:
+    """A step against the size of a single array."""
 
-    timeout = 120
+    params = (["AdamW", "SGD"], [10**exponent for exponent in range(2, 9)])
+    param_names = ("algorithm", "size")
+    timeout = 300
 
-    def time_import(self) -> None:
-        subprocess.run([sys.executable, "-c", "import arrayopt"], check=True)
+    def setup(self, algorithm: str, size: int) -> None:
+        self.step = warm_step(algorithm, problem([(size,)]))
 
-    def time_import_dependencies(self) -> None:
-        subprocess.run([sys.executable, "-c", "import numpy, array_api_compat"], check=True)
+    def time_step(self, *_: object) -> None:
+        self.step()

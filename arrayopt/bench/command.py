@@ -1,0 +1,162 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from arrayopt.arguments import CommandError, cannot_import, one_of, output_file, whole_number
+from arrayopt.bench.comparison import Settings
+from arrayopt.bench.contenders import CONTENDERS, installed, rivals, takes
+from arrayopt.bench.measure import Effort
+from arrayopt.bench.workloads import WORKLOADS
+from arrayopt.demo.agreement import INSTALL_TORCH
+from arrayopt.demo.recipes import algorithms
+from arrayopt.threads import get_num_threads
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["INSTALL_BENCH", "add_parser", "run"]
+
+INSTALL_BENCH = 'pip install "arrayopt[bench]"'
+
+#: How to install what a rival needs.
+INSTALL = {"torch": INSTALL_TORCH, "optax": "pip install optax"}
+
+#: To see whether all works, not how fast it is.
+QUICK = Effort(turns=3, least_turns=3, turn=0.002, pause=0.001)
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command ``bench``."""
+    bench = commands.add_parser(
+        "bench",
+        help="time a step of every algorithm beside torch and optax",
+        description="Time a step of every algorithm on parameters of several shapes, side by side "
+        "with torch.optim and optax, after checking that all sides agree. The exit status is 1 "
+        "if one does not.",
+    )
+    for option, names, what in (
+        ("algorithm", algorithms(), "an algorithm"),
+        ("workload", WORKLOADS, "a set of parameters"),
+        ("against", CONTENDERS, "a rival"),
+    ):
+        default = "whatever is installed" if option == "against" else "all"
+        bench.add_argument(
+            f"--{option}",
+            action="append",
+            type=one_of(option.replace("against", "rival"), names),
+            metavar="NAME",
+            help=f"{what}, of {', '.join(names)}; may be given several times (default: {default})",
+        )
+    bench.add_argument(
+        "--threads",
+        type=whole_number(1),
+        default=get_num_threads(),
+        metavar="N",
+        help="how many threads each side has (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--turns",
+        type=whole_number(1),
+        metavar="N",
+        help="how often each side has its turn (default: 15, and 5 where steps are long)",
+    )
+    bench.add_argument(
+        "--quick", action="store_true", help="few turns and small parameters, to see that all works"
+    )
+    bench.add_argument(
+        "--json",
+        type=output_file(".json"),
+        metavar="FILE",
+        help="write all that was measured to a file",
+    )
+    bench.add_argument(
+        "--plot",
+        type=output_file(".png", ".svg"),
+        metavar="FILE",
+        help="draw a bar chart of the speed-ups",
+    )
+
+
+def run(args: argparse.Namespace) -> list[str]:
+    """Run the benchmark, and show what comes of it.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        As the parser of `add_parser` returns it.
+
+    Returns
+    -------
+    list of str
+        What went wrong, a sentence each.
+
+    Raises
+    ------
+    CommandError
+        If a library is missing, or there is nothing to time.
+    OSError
+        If a file cannot be written.
+    """
+    try:
+        from arrayopt.bench.session import failures, session
+
+        if args.plot:
+            from arrayopt.bench.chart import chart
+    except ImportError as error:
+        raise cannot_import(error, INSTALL_BENCH) from error
+    missing = {library: how for library, how in INSTALL.items() if not installed(library)}
+    effort = QUICK if args.quick else Effort()
+    if args.turns:
+        effort = replace(effort, turns=args.turns, least_turns=args.turns)
+    settings = Settings(_against(args.against, missing), args.threads, effort, args.quick)
+    results, record = session(_cases(args.algorithm, args.workload), settings, missing)
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    if args.plot:
+        chart(results, args.plot, _caption(record))
+    return failures(results)
+
+
+def _caption(record: Mapping[str, Any]) -> str:
+    """On which machine, and how, it was measured."""
+    plural = "" if record["threads"] == 1 else "s"
+    return (
+        f"{record['machine']['cpu']}, {record['dtype']}, {record['threads']} thread{plural} a side"
+        f"{', reduced parameters' if record['quick'] else ''}"
+    )
+
+
+def _cases(algorithm: list[str] | None, workload: list[str] | None) -> dict[str, list[str]]:
+    """The algorithms to be timed, by the names of the workloads, each in the order given."""
+    cases = {
+        workload: [
+            name
+            for name in dict.fromkeys(algorithm or algorithms())
+            if takes(algorithms()[name], sparse=WORKLOADS[workload].rows is not None)
+        ]
+        for workload in dict.fromkeys(workload or WORKLOADS)
+    }
+    if not any(cases.values()):
+        sparse = ", ".join(name for name, entry in WORKLOADS.items() if entry.rows)
+        raise CommandError(
+            "there is nothing to time: no such algorithm takes the gradients of such a workload; "
+            f"those of {sparse} are sparse, all others dense"
+        )
+    return {workload: names for workload, names in cases.items() if names}
+
+
+def _against(chosen: list[str] | None, missing: Mapping[str, str]) -> list[str]:
+    """The rivals, in the order of the columns."""
+    for name in chosen or ():
+        library = CONTENDERS[name].library
+        if library in missing:
+            raise CommandError(
+                f"{name} needs {library}, which cannot be imported: {missing[library]}"
+            )
+    return [name for name in CONTENDERS if name in (chosen or rivals())]

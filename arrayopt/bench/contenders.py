@@ -1,0 +1,256 @@
+"""Who takes part: arrayopt, and what a user would pick instead."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import arrayopt.algorithms
+from arrayopt.bench.bowl import descent
+from arrayopt.bench.workloads import Problem
+from arrayopt.optimizer import Optimizer
+from arrayopt.parameter import Parameter
+from arrayopt.sparse_grad import SparseGrad
+
+__all__ = ["CONTENDERS", "OURS", "Contender", "Side", "rivals"]
+
+
+@dataclass(slots=True)
+class Side:
+    """A contender at work, with parameters of its own.
+
+    Attributes
+    ----------
+    step : callable
+        Takes one step, and returns when it is done.
+    arrays : callable
+        Returns the parameters as they are now.
+    optimizer : Optimizer or None
+        That of arrayopt, if it is one that updates all parameters by its rule.
+    """
+
+    step: Callable[[], object]
+    arrays: Callable[[], Sequence[NDArray[Any]]]
+    optimizer: Optimizer | None = None
+
+
+class Contender(ABC):
+    """One way to take a step.
+
+    Attributes
+    ----------
+    heading : str
+        What it is called in tables.
+    library : str
+        What has to be installed.
+    """
+
+    heading: str
+    library: str
+
+    @abstractmethod
+    def offers(self, algorithm: str, sparse: bool) -> bool:
+        """Whether it has the algorithm, for sparse or for dense gradients."""
+
+    @abstractmethod
+    def make(self, algorithm: str, problem: Problem) -> Side:
+        """Parameters and an optimizer, before the first step."""
+
+
+class Ours(Contender):
+    """arrayopt on NumPy arrays."""
+
+    library = "numpy"
+
+    def __init__(self, heading: str, **options: bool) -> None:
+        self.heading = heading
+        self.options = options
+
+    def offers(self, algorithm: str, sparse: bool) -> bool:
+        cls = getattr(arrayopt.algorithms, algorithm)
+        if not takes(cls, sparse) or not _accepts(cls, self.options):
+            return False
+        try:
+            cls([np.zeros(1, np.float32)], **self.options).implementation  # noqa: B018
+        except RuntimeError:  # no backend has this implementation
+            return False
+        return True
+
+    def make(self, algorithm: str, problem: Problem) -> Side:
+        cls = getattr(arrayopt.algorithms, algorithm)
+        arrays = [start.copy() for start in problem.starts]
+        params = [Parameter(array) for array in arrays]
+        bowl = algorithm == "LBFGS"
+        grads = [np.empty_like(array) for array in arrays] if bowl else problem.grads
+        for param, grad in zip(params, grads):
+            param.grad = grad
+        if bowl:
+            return Side(descent(cls, params, arrays, grads, problem), lambda: arrays)
+        optimizer = cls(params, **self.options)
+        return Side(optimizer.step, lambda: [param.data for param in params], optimizer)
+
+
+class Dense(Ours):
+    """arrayopt on the same gradients as dense arrays; Adam stands in for SparseAdam."""
+
+    def offers(self, algorithm: str, sparse: bool) -> bool:
+        return sparse and super().offers(_dense(algorithm), False)
+
+    def make(self, algorithm: str, problem: Problem) -> Side:
+        dense = Problem(problem.starts, [grad.to_dense() for grad in problem.grads])
+        return super().make(_dense(algorithm), dense)
+
+
+class TorchTensors(Contender):
+    """Tensors of torch, whoever optimizes them: here, arrayopt."""
+
+    library = "torch"
+    options: Mapping[str, bool] = {}
+
+    def __init__(self, heading: str) -> None:
+        self.heading = heading
+
+    def cls(self, algorithm: str) -> Any:
+        """The optimizer."""
+        return getattr(arrayopt.algorithms, algorithm)
+
+    def offers(self, algorithm: str, sparse: bool) -> bool:
+        return takes(getattr(arrayopt.algorithms, algorithm), sparse)
+
+    def make(self, algorithm: str, problem: Problem) -> Side:
+        import torch
+
+        # Each library allocates its own memory, as it does in a user's program: aligned and paged
+        # as that library likes it.
+        tensors = [torch.tensor(start, requires_grad=True) for start in problem.starts]
+        arrays = [tensor.detach().numpy() for tensor in tensors]  # views
+        bowl = algorithm == "LBFGS"
+        grads = [torch.empty_like(t.data) for t in tensors] if bowl else _torch_grads(problem)
+        for tensor, grad in zip(tensors, grads):
+            tensor.grad = grad
+        cls = self.cls(algorithm)
+        if bowl:
+            views = [grad.numpy() for grad in grads]
+            return Side(descent(cls, tensors, arrays, views, problem), lambda: arrays)
+        optimizer = cls(tensors, **self.options)
+        return Side(optimizer.step, lambda: arrays)
+
+
+class Torch(TorchTensors):
+    """torch.optim, in one of its implementations."""
+
+    def __init__(self, heading: str, **options: bool) -> None:
+        super().__init__(heading)
+        self.options = options
+
+    def cls(self, algorithm: str) -> Any:
+        import torch
+
+        return getattr(torch.optim, algorithm)
+
+    def offers(self, algorithm: str, sparse: bool) -> bool:
+        if sparse and self.options:  # torch's fused ones take none; of the others, one will do
+            return False
+        return super().offers(algorithm, sparse) and _accepts(self.cls(algorithm), self.options)
+
+
+class Optax(Contender):
+    """A jitted step of optax that may reuse the memory of its arguments."""
+
+    heading = "optax\njit"
+    library = "optax"
+
+    def offers(self, algorithm: str, sparse: bool) -> bool:
+        from arrayopt.bench.optax_step import RECIPES
+
+        return not sparse and algorithm in RECIPES
+
+    def make(self, algorithm: str, problem: Problem) -> Side:
+        from arrayopt.bench.optax_step import optax_step
+
+        return Side(*optax_step(algorithm, problem))
+
+
+#: arrayopt, as a user who chooses nothing gets it. The first is the one that the others have to
+#: agree with.
+OURS: dict[str, Contender] = {
+    "arrayopt": Ours("arrayopt"),
+    "arrayopt-torch": TorchTensors("arrayopt,\ntorch tensors"),
+}
+
+#: Whom it is compared with.
+CONTENDERS: dict[str, Contender] = {
+    "torch": Torch("torch\ndefault"),
+    "torch-for-loop": Torch("torch\nfor-loop", foreach=False),
+    "torch-foreach": Torch("torch\nforeach", foreach=True),
+    "torch-fused": Torch("torch\nfused", fused=True),
+    "optax": Optax(),
+    "dense": Dense("arrayopt\ndense"),
+    "for-loop": Ours("arrayopt\nfor-loop", foreach=False),
+    "foreach": Ours("arrayopt\nforeach", foreach=True),
+    "fused": Ours("arrayopt\nfused", fused=True),
+}
+
+
+def rivals() -> list[str]:
+    """Whom to compare with, unless the user says otherwise.
+
+    Those whose library is there. Without torch, arrayopt's implementations compete.
+    """
+    own = [] if installed("torch") else ["for-loop", "foreach", "fused"]
+    others = [
+        name
+        for name, contender in CONTENDERS.items()
+        if contender.library != "numpy" and installed(contender.library)
+    ]
+    return [*others, "dense", *own]
+
+
+def installed(library: str) -> bool:
+    """Whether a library can be imported."""
+    try:
+        importlib.import_module(library)
+    except ImportError:
+        return False
+    return True
+
+
+def takes(cls: type[Optimizer], sparse: bool) -> bool:
+    """Whether an algorithm takes sparse gradients, or else dense ones.
+
+    Examples
+    --------
+    >>> takes(arrayopt.algorithms.Adagrad, sparse=True)
+    True
+    """
+    return cls.gradients != ("dense" if sparse else "sparse")
+
+
+def _accepts(cls: Any, options: Mapping[str, bool]) -> bool:
+    return options.keys() <= inspect.signature(cls).parameters.keys()
+
+
+def _dense(algorithm: str) -> str:
+    return algorithm.removeprefix("Sparse")
+
+
+def _torch_grads(problem: Problem) -> list[Any]:
+    """The gradients as tensors, made once for all who want them: nobody writes to them."""
+    import torch
+
+    def tensor(grad: Any) -> Any:
+        if not isinstance(grad, SparseGrad):
+            return torch.tensor(grad)
+        parts = torch.tensor(grad.indices), torch.tensor(grad.values)
+        return torch.sparse_coo_tensor(*parts, grad.shape, check_invariants=True)
+
+    if not problem.tensors:
+        problem.tensors.extend(map(tensor, problem.grads))
+    return problem.tensors

@@ -1,0 +1,152 @@
+"""What was measured, as JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from arrayopt.bench.comparison import Result, Settings
+from arrayopt.bench.measure import bandwidth
+from arrayopt.bench.workloads import WORKLOADS, size
+
+__all__ = ["machine", "record", "versions"]
+
+#: Whose versions are told.
+PACKAGES = ("arrayopt", "numpy", "numba", "torch", "optax", "jax")
+
+
+def record(
+    results: Iterable[Result], settings: Settings, memory: Mapping[str, float], busy: float | None
+) -> dict[str, Any]:
+    """All of it, ready to be dumped.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        What was found out.
+    settings : Settings
+        How it was measured.
+    memory : mapping of str to float
+        Bytes per second at the start, by the names of `measure.YARDSTICKS`.
+    busy : float or None
+        How many cores other processes used meanwhile.
+
+    Returns
+    -------
+    dict
+        ``"schema"``
+            1.
+        ``"machine"``
+            ``"cpu"``, ``"cores"`` (that the process may use) and ``"system"``.
+        ``"versions"``
+            Of Python and the packages; null where one is not installed.
+        ``"threads"``, ``"dtype"``, ``"quick"``
+            What all steps have in common.
+        ``"memory"``
+            Bytes read and written per second at the start of the run, with as many threads as a
+            side has: ``"copy"`` by ``numpy.copyto`` from one large array to another, ``"in place"``
+            by ``numpy.negative`` of one.
+        ``"busy_cores"``
+            How many cores other processes used meanwhile, on average; null if that is not known.
+        ``"workloads"``
+            By name: ``"title"``, the number of ``"tensors"``, and that of all their ``"elements"``.
+        ``"results"``
+            A list of objects, one for each contender, algorithm and workload:
+
+            ``"workload"``, ``"algorithm"``, ``"contender"``
+                Names.
+            ``"seconds"``
+                ``"median"``, ``"quartiles"`` (two numbers), ``"turns"`` and ``"steps_per_turn"``
+                of the duration of a step; null if it was not timed.
+            ``"ratio"``, ``"ratio_torch_tensors"``
+                The time of arrayopt over that of this contender, on NumPy arrays and on tensors of
+                torch; null for arrayopt itself.
+            ``"bytes_moved"``
+                What a step has to move: each array that it reads and each that it writes.
+            ``"bandwidth"``
+                ``"bytes_moved"`` over the median.
+            ``"memory"``, ``"fractions"``
+                As above, but measured in turns with the contender, and the fractions of it that
+                ``"bandwidth"`` comes to; empty if caches can hold the arrays.
+            ``"failure"``, ``"skipped"``
+                How it disagreed with arrayopt, and why else it was not timed; null if it was.
+    """
+    results = list(results)
+    names = dict.fromkeys(result.workload for result in results)
+    return {
+        "schema": 1,
+        "machine": machine(),
+        "versions": versions(),
+        "threads": settings.threads,
+        "dtype": "float32",
+        "quick": settings.quick,
+        "memory": dict(memory),
+        "busy_cores": busy,
+        "workloads": {name: _workload(name, settings.quick) for name in names},
+        "results": [_entry(result) for result in results],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The processor, how many cores the process may use, and the operating system."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "cpu": _cpu() or platform.processor() or platform.machine(),
+        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of Python and of the packages that take part."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _workload(name: str, quick: bool) -> dict[str, Any]:
+    shapes = WORKLOADS[name].shapes_of(quick)
+    return {"title": WORKLOADS[name].title, "tensors": len(shapes), "elements": size(shapes)}
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    timing = result.timing
+    return {
+        "workload": result.workload,
+        "algorithm": result.algorithm,
+        "contender": result.contender,
+        "seconds": timing
+        and {
+            "median": timing.median,
+            "quartiles": list(timing.quartiles),
+            "turns": len(timing.samples),
+            "steps_per_turn": timing.steps,
+        },
+        "ratio": result.ratios.get("arrayopt"),
+        "ratio_torch_tensors": result.ratios.get("arrayopt-torch"),
+        "bytes_moved": result.moved,
+        "bandwidth": result.bandwidth,
+        "memory": {name: bandwidth(timing) for name, timing in result.yardsticks.items()},
+        "fractions": result.fractions,
+        "failure": result.failure or None,
+        "skipped": result.skipped or None,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu(table: Path = Path("/proc/cpuinfo")) -> str:
+    """The name of the processor, where Linux tells it."""
+    try:
+        lines = table.read_text().splitlines()
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else ""
