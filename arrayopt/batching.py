@@ -6,6 +6,7 @@ is kept from step to step and done again while nothing but numbers has changed.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -173,9 +174,9 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        known = len(batch.states), len(batch.scalars)
+        known = len(batch.states) + len(batch.scalars)
         self.update(self.executor)
-        changed = self.fresh or batch.rebind or known != (len(batch.states), len(batch.scalars))
+        changed = self.fresh or batch.rebind or known != len(batch.states) + len(batch.scalars)
         if changed and (batch.states or batch.scalars):  # (a rule without state leaves no entries)
             self.states = [state.setdefault(param, {}) for param in batch.params]
         for name, value in batch.scalars.items():
@@ -240,9 +241,9 @@ class Agenda:
         self.whole = len(works) == 1 and not passed_over
         self.count = len(passed_over) + sum(len(work.indices) for work in works)
 
-    @property
+    @functools.cached_property
     def lasting(self) -> bool:
-        """Whether it may be worth keeping: whether the arrays can be the same ones again."""
+        """Whether it is worth keeping, after it has been done: whether all can be the same again."""
         return all([work.witness is not None for work in self.works])
 
     def adopt(self, reading: Reading) -> bool:

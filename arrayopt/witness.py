@@ -50,17 +50,17 @@ class TensorWitness:
 
     def __init__(self, arrays: Sequence[Array], grads: Sequence[Array], states: States) -> None:
         self.kinds = {*map(type, grads)}
-        self.sights = [*map(_sight, arrays)]
-        self.looks = [*map(_look, grads)]
-        self.states = [(kept, [*map(_sight, kept)]) for kept in states.values()]
+        self.sights = _sights(arrays)
+        self.looks = _looks(grads)
+        self.states = [(kept, _sights(kept)) for kept in states.values()]
 
     def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
         """Whether they are as they were, and the state as well."""
         return (
             {*map(type, grads)} == self.kinds
-            and [*map(_sight, arrays)] == self.sights
-            and [*map(_look, grads)] == self.looks
-            and all([[*map(_sight, kept)] == sights for kept, sights in self.states])
+            and _sights(arrays) == self.sights
+            and _looks(grads) == self.looks
+            and all([_sights(kept) == sights for kept, sights in self.states])
         )
 
     def plain(self, grads: list[Array]) -> list[Array]:
@@ -80,11 +80,11 @@ def witness(arrays: Sequence[Array], grads: Sequence[Array], states: States) -> 
     return None
 
 
-def _sight(tensor: Array) -> tuple[Any, ...]:
-    """Which memory a tensor is, and how it is read."""
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+def _sights(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
+    """Which memory each tensor is, and how it is read."""
+    return [(t.data_ptr(), t.shape, t.stride(), t.dtype) for t in tensors]
 
 
-def _look(tensor: Array) -> tuple[Any, ...]:
+def _looks(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
     """What a gradient is checked for."""
-    return tensor.shape, tensor.dtype, tensor.layout, tensor.device
+    return [(t.shape, t.dtype, t.layout, t.device) for t in tensors]

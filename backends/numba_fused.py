@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import array_api_compat as compat
 import numpy as np
 
 from arrayopt.backend import Batch, Executor
@@ -26,9 +25,10 @@ from arrayopt.threads import get_num_threads, run_parallel
 from arrayopt.trace import Program, Structure
 
 from .array_api import ForLoop
+from .cpu_memory import CPUArrays, arrays_like
 from .numba_kernel import kernel
-from .numpy_blocked import GRAD, NumPyBlocked
-from .numpy_memory import Memory, aligned_empty, touches
+from .numpy_blocked import GRAD
+from .numpy_memory import aligned_empty
 
 __all__ = ["NumbaFused"]
 
@@ -37,6 +37,9 @@ SMALL = 1 << 12
 
 #: Elements of a row, at most, and of what a thread takes at a time, about.
 CHUNK = 1 << 18
+
+#: How many chunks there are, about, at most: taking one costs some microseconds.
+MOST_CHUNKS = 128
 
 #: Chunks that are worth waking a thread for.
 PER_THREAD = 3
@@ -57,110 +60,42 @@ class NumbaFused(Executor):
     implementation = "fused"
 
     def accepts(self, array: Array) -> bool:
-        return _is_ours(array) and not self.declines(array)
+        return arrays_like(array) is not None and not self.declines(array)
 
     def declines(self, array: Array) -> str:
-        if not _is_ours(array):
+        library = arrays_like(array)
+        if library is None:
             return ""
-        dtype = _dtype(array)
+        dtype = library.dtype(array)
         if dtype not in _PRECISIONS:
             return f"{self.name} takes no {dtype} arrays"
-        return "" if _is_dense(array) else f"{self.name} takes no arrays with gaps"
+        return "" if library.is_dense(array) else f"{self.name} takes no arrays with gaps"
 
     def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
-        return _slower(arrays[0]).allocate(arrays, fill) if arrays else []
+        return _library(arrays[0]).slower.allocate(arrays, fill) if arrays else []
 
     def compile(self, structure: Structure, batch: Batch) -> None:
-        kernel(structure, _PRECISIONS[_dtype(batch.arrays[0])])
+        kernel(structure, _precision(batch.arrays[0]))
 
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
         plan = batch.memo.get("plan")
-        if plan is None or plan.structure != program.structure:
+        if plan is None or plan.structure is not program.structure:
             plan = batch.memo["plan"] = _Plan(program.structure, batch)
         plan.run(batch, program)
-        batch.scalars.update(program.scalars)
+        if program.scalars:
+            batch.scalars.update(program.scalars)
 
 
-def _is_ours(array: Array) -> bool:
-    """Whether `array` is plain memory of this machine, seen by NumPy or torch."""
-    if isinstance(array, np.ndarray):
-        return True
-    return (
-        compat.is_torch_array(array)
-        and (type(array).__module__, type(array).__name__) == ("torch", "Tensor")
-        and array.device.type == "cpu"
-        and str(array.layout) == "torch.strided"
-        and not _is_lazy(array)
-    )
+def _library(array: Array) -> CPUArrays:
+    library = arrays_like(array)
+    assert library is not None  # it has been accepted
+    return library
 
 
-def _is_lazy(tensor: Array) -> bool:
-    """Whether the numbers of a tensor are to be conjugated or negated when they are read."""
-    return bool(tensor.is_neg() or tensor.is_conj())
-
-
-def _dtype(array: Array) -> str:
-    """The name of the dtype of `array`."""
-    return str(array.dtype).removeprefix("torch.")
-
-
-def _slower(array: Array) -> Executor:
-    """Who takes what is left."""
-    return NumPyBlocked() if isinstance(array, np.ndarray) else ForLoop()
-
-
-def _address(array: Array) -> int:
-    """Where the memory of `array` begins."""
-    address: int = array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr()
-    return address
-
-
-def _look(array: Array) -> tuple[Any, ...]:
-    """What an array says of how its memory is to be read."""
-    if isinstance(array, np.ndarray):
-        return array.dtype, array.strides
-    return array.dtype, array.stride(), _is_lazy(array)
-
-
-def _layout(array: Array) -> tuple[Any, ...]:
-    """How the memory of `array` is to be read: `_look` without the strides that do not matter."""
-    dtype, strides, *lazy = _look(array)
-    return dtype, *lazy, *(s for s, length in zip(strides, array.shape) if length > 1)
-
-
-def _is_dense(array: Array) -> bool:
-    """Whether the elements lie side by side, in whatever order of the axes."""
-    expected = array.itemsize if isinstance(array, np.ndarray) else 1  # torch counts elements
-    for stride, length in sorted(zip(_look(array)[1], array.shape)):
-        if length > 1:
-            if stride != expected:
-                return False
-            expected *= length
-    return True
-
-
-class _TensorMemory:
-    """What `Memory` is, for torch tensors without gaps."""
-
-    def __init__(self, written: Sequence[Array]) -> None:
-        spans = sorted(map(_extent, written))
-        self.starts = [start for start, _ in spans]
-        self.ends = list(itertools.accumulate((end for _, end in spans), max))
-        self.overlaps = any(end > start for end, start in zip(self.ends, self.starts[1:]))
-
-    def touched_by(self, grads: Sequence[Array]) -> bool:
-        """Whether a gradient may share memory with what is written."""
-        return any([touches(self.starts, self.ends, *_extent(grad)) for grad in grads])
-
-
-def _extent(tensor: Array) -> tuple[int, int]:
-    """The addresses between which a tensor lies."""
-    start = tensor.data_ptr()
-    if tensor.is_contiguous():
-        return start, start + tensor.nbytes
-    last = sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.stride()))
-    return start, start + (last + 1) * tensor.element_size()
+def _precision(array: Array) -> str:
+    """In which precision an array is updated."""
+    return _PRECISIONS[_library(array).dtype(array)]
 
 
 class _Plan:
@@ -178,31 +113,33 @@ class _Plan:
 
     def __init__(self, structure: Structure, batch: Batch) -> None:
         self.structure = structure
-        self.precision = np.dtype(_PRECISIONS[_dtype(batch.arrays[0])])
-        self.kernel = kernel(structure, self.precision.name)
+        self.library = _library(batch.arrays[0])
+        self.precision = _precision(batch.arrays[0])
+        self.kernel = kernel(structure, self.precision)
         columns = {"param": batch.arrays, **batch.states}
         operands = [columns[name] for name in self.kernel.names if name != "grad"]
-        written = [array for name, _ in structure.outputs for array in columns[name]]
-        of_numpy = isinstance(batch.arrays[0], np.ndarray)
-        self.memory = Memory(written) if of_numpy else _TensorMemory(written)
+        self.memory = self.library.written(
+            [array for name, _ in structure.outputs for array in columns[name]]
+        )
         self.strays: list[int] = []
         self.packed: list[int] = []
         self.direct: list[int] = []
+        self.layouts: list[Any] = []
         for index, (array, *states) in enumerate(zip(*operands)):
-            layout = _layout(array)
-            if any(_layout(state) != layout for state in states):
+            layout = self.library.layout(array)
+            if any(self.library.layout(state) != layout for state in states):
                 self.strays.append(index)
-            elif of_numpy and array.size <= SMALL and array.flags.c_contiguous:
+            elif isinstance(array, np.ndarray) and array.size <= SMALL and array.flags.c_contiguous:
                 self.packed.append(index)
             else:
                 self.direct.append(index)
-        self.layouts = [_layout(batch.arrays[index]) for index in self.direct]
+                self.layouts.append(layout)
         self.arena = self._arena([batch.arrays[index] for index in self.packed])
         self.table, self.owners, self.offsets = self._table(operands)
         self.moving = self.table[len(self.table) - len(self.owners) :]  # the direct arrays' rows
         self.sizes = self.table[:, -1].tolist()
         self.chunks = list(_chunks(self.sizes))
-        self.seen: list[Any] = []
+        self.looks: list[Any] = []
         self.odd: list[int] = []
         self.memos: dict[tuple[int, ...], dict[str, Any]] = {}
 
@@ -217,11 +154,11 @@ class _Plan:
 
         A row holds no more than `CHUNK` numbers.
         """
-        itemsize = self.precision.itemsize
+        itemsize = np.dtype(self.precision).itemsize
         rows, owners, offsets = [], [], []
-        copied = 0 if self.arena is None else _address(self.arena)
+        copied = 0 if self.arena is None else self.arena.ctypes.data
         for number, index in enumerate([*self.packed, *self.direct], -len(self.packed)):
-            addresses = [_address(arrays[index]) for arrays in operands]
+            addresses = self.library.addresses([arrays[index] for arrays in operands])
             array = operands[0][index]
             length = array.nbytes // itemsize  # of real numbers
             addresses.insert(GRAD, copied if number < 0 else 0)
@@ -277,12 +214,13 @@ class _Plan:
 
     def _find(self, grads: Sequence[Array]) -> None:
         """Write down where the gradients of the direct arrays are, and which of them are odd."""
-        addresses = np.array([*map(_address, grads)], np.intp)
+        addresses = np.array(self.library.addresses(grads), np.intp)
         self.moving[:, GRAD] = addresses[self.owners] + self.offsets
-        seen = [*map(_look, grads)]
-        if seen != self.seen:
-            self.seen = seen
-            odd = [_layout(grad) != layout for grad, layout in zip(grads, self.layouts)]
+        looks = self.library.looks(grads)
+        if looks != self.looks:
+            self.looks = looks
+            layouts = map(self.library.layout, grads)
+            odd = [layout != expected for layout, expected in zip(layouts, self.layouts)]
             self.odd = [*itertools.compress(self.direct, odd)]
             self.table[:, -1] = self.sizes
             self.moving[np.array(odd)[self.owners], -1] = 0  # the kernel passes over them
@@ -301,14 +239,15 @@ class _Plan:
             states={name: take(arrays) for name, arrays in batch.states.items()},
             memo=self.memos.setdefault(tuple(left), {}),
         )
-        _slower(rest.arrays[0]).run(rest, program)
+        self.library.slower.run(rest, program)
 
 
 def _chunks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Rows that lie side by side, about `CHUNK` numbers together, as (first, last + 1)."""
+    """Rows that lie side by side, as (first, last + 1): `CHUNK` numbers, or more of very many."""
+    enough = max(CHUNK, sum(sizes) // MOST_CHUNKS)
     first, filled = 0, 0
     for row, size in enumerate(sizes):
         filled += size
-        if filled >= CHUNK or row == len(sizes) - 1:
+        if filled >= enough or row == len(sizes) - 1:
             yield first, row + 1
             first, filled = row + 1, 0
