@@ -243,7 +243,7 @@ class Agenda:
 
     @functools.cached_property
     def lasting(self) -> bool:
-        """Whether it is worth keeping, after it has been done: whether all can be the same again."""
+        """Whether it is worth keeping once it has been done: whether all can be the same again."""
         return all([work.witness is not None for work in self.works])
 
     def adopt(self, reading: Reading) -> bool:

@@ -270,3 +270,27 @@ OVERLAPS = {
     "one gradient for two": lambda w, g: ([w, w + 1], [g, g]),
     "one repeated number as gradient": lambda w, g: ([w], [np.broadcast_to(g[0], w.shape)]),
 }
+
+
+def overlapping(overlap, size, foreign=False):
+    """A maker of arrays and gradients that share memory as ``overlap(w, g)`` has it."""
+
+    def make():
+        w, g = (np.linspace(start, 1, size, dtype=np.float32) for start in (-2, 5))
+        if foreign:  # two views that have no common owner
+            memory = bytearray(w.tobytes())
+            w = np.frombuffer(memory, np.float32)
+            g = np.frombuffer(bytearray(g.tobytes()), np.float32)
+        return *overlap(w, g), {}
+
+    return make
+
+
+def two_vectors(size):
+    """A maker of two parameters of float32 and their gradients."""
+
+    def make():
+        new = functools.partial(numbers, dtype=np.dtype("f"), shape=(size,))
+        return [new(1), new(2)], [new(3), new(4)], {}
+
+    return make

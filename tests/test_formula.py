@@ -76,6 +76,24 @@ def test_a_formula_computes_what_the_rule_computes(operations: Any, steps: Any) 
         assert result == expected or (result != result and expected != expected), found.source
 
 
+UNARY = {"minus": lambda x: -x, "plus": lambda x: +x, "size": abs}
+
+
+@pytest.mark.parametrize("function", UNARY.values(), ids=UNARY)
+@pytest.mark.parametrize("value", [0.25, -3.0, -0.0])
+def test_signs_are_written_down(function: Any, value: float) -> None:
+    found = formula(scaled(lambda group, _: function(group["lr"])), (), {}, {"lr": 1.5})
+    result = constant(found, {"lr": value}, {})
+    assert math.copysign(1, result) == math.copysign(1, function(value))
+    assert result == function(value)
+
+
+def test_numbers_that_are_not_finite_are_written_down() -> None:
+    for number in (math.inf, -math.inf):
+        found = formula(scaled(lambda group, _, n=number: group["lr"] * n), (), {}, {"lr": 1.5})
+        assert constant(found, {"lr": 2.0}, {}) == number
+
+
 BRANCHES = {
     "a comparison": (lambda g, s: 1.0 if s["step"] > 5 else 2.0, {}, {"step": 5}),
     "the other way round": (lambda g, s: 1.0 if s["step"] < 5 else 2.0, {}, {"step": 3}),

@@ -28,8 +28,10 @@ from programs import (
     makers,
     momentum,
     numbers,
+    overlapping,
     rules,
     same_bits,
+    two_vectors,
 )
 from specs import CASES, case_id
 
@@ -89,11 +91,7 @@ def test_random_programs_on_any_layout(rule, dtypes, members, num_threads):
 @pytest.mark.parametrize("size", [1, 10, 17, 128, 1000])
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_whose_outputs_are_inputs_masks_or_each_other(rule, size):
-    def make():
-        new = functools.partial(numbers, dtype=np.dtype("f"), shape=(size,))
-        return [new(1), new(2)], [new(3), new(4)], {}
-
-    assert_same_bits(NumbaFused(), rule, make)
+    assert_same_bits(NumbaFused(), rule, two_vectors(size))
 
 
 def operands(dtype):
@@ -156,15 +154,7 @@ SHARED = [name for name in OVERLAPS if name != "tied and reversed" and "interlea
 @pytest.mark.parametrize("size", [8, 40, 600])
 @pytest.mark.parametrize("overlap", SHARED)
 def test_overlapping_memory_is_updated_in_sequence(overlap, size, foreign):
-    def make():
-        w, g = (np.linspace(start, 1, size, dtype=np.float32) for start in (-2, 5))
-        if foreign:  # two views that have no common owner
-            memory = bytearray(w.tobytes())
-            w = np.frombuffer(memory, np.float32)
-            g = np.frombuffer(bytearray(g.tobytes()), np.float32)
-        return *OVERLAPS[overlap](w, g), {}
-
-    assert_same_bits(NumbaFused(), momentum, make)
+    assert_same_bits(NumbaFused(), momentum, overlapping(OVERLAPS[overlap], size, foreign))
 
 
 def tensors(make):
@@ -185,9 +175,7 @@ OF_TENSORS = [name for name in SHARED if not {"reversed", "view", "repeated"} & 
 @pytest.mark.parametrize("size", [8, 600])
 @pytest.mark.parametrize("overlap", OF_TENSORS)
 def test_overlapping_tensors_are_updated_in_sequence(overlap, size):
-    def make():
-        w, g = (np.linspace(start, 1, size, dtype=np.float32) for start in (-2, 5))
-        return *OVERLAPS[overlap](w, g), {}
+    make = overlapping(OVERLAPS[overlap], size)
 
     def run(executor, make):
         arrays, grads, states = make()
@@ -411,6 +399,19 @@ print(len(compiled), w.tobytes().hex())
     assert "exp_avg = load(exp_avg_at" in source.read_text()
     source.write_text("raise SystemExit('somebody else wrote here')")
     assert run(folder)[1] == without[1]
+
+
+def test_the_source_of_a_kernel_is_kept_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARRAYOPT_CACHE_DIR", str(tmp_path / "new"))
+    new = structure(lambda xp, p, g: p - xp.sqrt(xp.sqrt(g * g)) * 5)
+    times = []
+    for _ in range(2):
+        numba_kernel._kernels.pop((new, "float64"), None)
+        numba_kernel.kernel(new, "float64")
+        (file,) = (tmp_path / "new").glob("*.py")
+        times.append(file.stat().st_mtime_ns)
+    assert times[0] == times[1]
+    assert not list((tmp_path / "new").glob("*.tmp"))
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_and_not_needed(tmp_path, monkeypatch):

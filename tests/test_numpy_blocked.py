@@ -24,8 +24,10 @@ from programs import (
     makers,
     momentum,
     numbers,
+    overlapping,
     rules,
     same_bits,
+    two_vectors,
 )
 
 import arrayopt as optim
@@ -82,11 +84,7 @@ SIZES = [1, 10, 17, 128, 1000]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_that_are_hard_on_the_assignment_of_memory(rule, size):
-    def make():
-        new = functools.partial(numbers, dtype=np.dtype("f"), shape=(size,))
-        return [new(1), new(2)], [new(3), new(4)], {}
-
-    assert_same_bits(NumPyBlocked(), rule, make)
+    assert_same_bits(NumPyBlocked(), rule, two_vectors(size))
 
 
 @pytest.mark.parametrize("grad_layout", LAYOUTS)
@@ -139,15 +137,7 @@ def test_no_warning_and_the_error_state_is_the_users():
 @pytest.mark.parametrize("size", [8, 16, 40, 600, 1000])
 @pytest.mark.parametrize("overlap", OVERLAPS.values(), ids=OVERLAPS)
 def test_overlapping_memory_is_updated_in_sequence(overlap, size, foreign):
-    def make():
-        w, g = (np.linspace(start, 1, size, dtype=np.float32) for start in (-2, 5))
-        if foreign:  # two views that have no common owner
-            memory = bytearray(w.tobytes())
-            w = np.frombuffer(memory, np.float32)
-            g = np.frombuffer(bytearray(g.tobytes()), np.float32)
-        return *overlap(w, g), {}
-
-    assert_same_bits(NumPyBlocked(), momentum, make)
+    assert_same_bits(NumPyBlocked(), momentum, overlapping(overlap, size, foreign))
 
 
 @pytest.mark.parametrize("size", [8, 600])
