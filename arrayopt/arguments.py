@@ -56,8 +56,8 @@ def one_of(kind: str, names: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """A whole number that is not less than `least`.
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number that is not less than `least`, and not more than `most`.
 
     Examples
     --------
@@ -66,9 +66,10 @@ def whole_number(least: int) -> Callable[[str], int]:
     """
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            interval = f">= {least}" if most is None else f"from {least} to {most}"
             raise argparse.ArgumentTypeError(
-                f"expected a whole number >= {least}, but got {text!r}"
+                f"expected a whole number {interval}, but got {text!r}"
             )
         return int(text)
 

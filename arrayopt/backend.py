@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from arrayopt.namespace import Array
-from arrayopt.trace import Formula, Program, Rule, Structure, formula, trace
+from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, trace
 
 __all__ = ["Batch", "Executor", "Implementation", "available", "find"]
 
@@ -60,14 +60,14 @@ class Batch:
     rebind : bool
         Whether the data and state are to be rebound to new arrays instead of written to.
     memo : dict
-        For the executor, to keep what does not change while the batch is stepped again with the
-        same `arrays` and `states`.
+        For executors, each under its name, to keep what does not change while the batch is stepped
+        again with the same `arrays` and `states`.
     formula : Formula, optional
         The programs of the next steps.
     traced : int
         How often the rule has been traced.
-    prepared : Structure, optional
-        What an executor has been prepared for.
+    prepared : dict of str to Structure
+        What executors, by their names, have been prepared for.
     """
 
     rule: Rule
@@ -81,14 +81,14 @@ class Batch:
     memo: dict[str, Any] = field(default_factory=dict)
     formula: Formula | None = None
     traced: int = 0
-    prepared: Structure | None = None
+    prepared: dict[str, Structure] = field(default_factory=dict)
 
     def trace(self) -> Program:
         """The program of this step.
 
         A batch that is stepped again makes a formula of its rule, and then need not run it.
         """
-        if self.formula is not None:
+        if self.formula is not None and self.formula.code is code_of(self.rule):
             program = self.formula.program(self.scalars, self.group)
             if program is not None:
                 return program
@@ -138,22 +138,28 @@ class Executor(ABC):
         This traces the rule, and allocates the state that the program makes.
         """
         program = batch.trace()
-        if program.structure is not batch.prepared:
+        if batch.prepared.get(self.name) is not program.structure:
+            self.check(program.structure)
+            self.compile(program.structure, batch)
             for name, _ in program.structure.outputs:
                 if name != "param" and name not in batch.states:
                     batch.states[name] = self.allocate(batch.arrays, 0.0)
-            self.compile(program.structure, batch)
-            batch.prepared = program.structure
+                    batch.formula = None  # the rule sees that the state is there
+            batch.prepared[self.name] = program.structure
         return program
 
-    def compile(self, structure: Structure, batch: Batch) -> None:
-        """Make what `run` needs for a structure that `batch` did not have in the last step.
+    def check(self, structure: Structure) -> None:
+        """Raise if programs of that structure cannot be run here.
 
         Raises
         ------
         TraceError
-            If the program cannot be run here. The next executor takes it then.
+            The next executor is asked then, if the user has not asked for this one.
         """
+        return
+
+    def compile(self, structure: Structure, batch: Batch) -> None:
+        """Make what `run` needs for a structure that `batch` did not have in the last step."""
         return
 
     @abstractmethod

@@ -108,6 +108,8 @@ class Work:
         Whether it has not been done yet, so that state may be missing.
     witness : Witness, optional
         What tells whether the arrays are the same again.
+    known : int
+        How many entries of the state there were before the step.
     """
 
     batch: Batch
@@ -119,6 +121,7 @@ class Work:
     program: Program | None = None
     fresh: bool = True
     witness: Witness | None = None
+    known: int = 0
 
     def renew(
         self, params: list[Any], grads: list[Any], state: Mapping[Any, dict[str, Any]]
@@ -152,6 +155,7 @@ class Work:
     def prepare(self) -> None:
         """Do all that can fail: allocate state, trace the rule, settle on an executor."""
         batch = self.batch
+        self.known = len(batch.states)
         if "step" in batch.scalars:
             batch.scalars["step"] += 1
         for number, (executor, _) in enumerate(self.choices, 1):
@@ -174,9 +178,8 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        known = len(batch.states) + len(batch.scalars)
         self.update(self.executor)
-        changed = self.fresh or batch.rebind or known != len(batch.states) + len(batch.scalars)
+        changed = self.fresh or batch.rebind or len(batch.states) != self.known
         if changed and (batch.states or batch.scalars):  # (a rule without state leaves no entries)
             self.states = [state.setdefault(param, {}) for param in batch.params]
         for name, value in batch.scalars.items():
@@ -469,11 +472,11 @@ def choose(
         if not executor.traces:
             return Choice(executor, refused or reason)
         try:
-            trace(rule, arrays, scalars, options)
+            executor.check(trace(rule, arrays, scalars, options).structure)
         except TraceError as error:
-            refused = f"since the rule cannot be traced: {error}"
+            refused = f"since the rule cannot be traced or fused: {error}"
         else:
-            return Choice(executor, reason)
+            return Choice(executor, refused or reason)
     raise TraceError(refused)
 
 

@@ -123,7 +123,8 @@ def as_complex(pairs: Array, dtype: DType) -> Array:
     if compat.is_torch_array(pairs):
         return xp.view_as_complex(pairs if pairs.stride()[-1] == 1 else pairs.contiguous())
     if compat.is_numpy_array(pairs) or compat.is_cupy_array(pairs):
-        return xp.ascontiguousarray(pairs).view(dtype)[..., 0]
+        native = np.dtype(dtype).newbyteorder("=")
+        return xp.ascontiguousarray(pairs).view(native)[..., 0].astype(dtype, copy=False)
     real, imag = (xp.astype(pairs[..., part], dtype) for part in (0, 1))
     return real + imag * 1j
 

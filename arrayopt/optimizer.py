@@ -290,7 +290,8 @@ class Optimizer:
         It is not called at every step. What it does to arrays is run as a compiled program, and
         what it does to numbers as a formula, as long as it would take the same branches; so it
         should depend on nothing but its arguments. (A rule that reads or sets attributes of the
-        optimizer is called at every step.)
+        optimizer is called at every step; a global number, or the ``type`` of a number, may be
+        looked at only once.)
         """
         raise NotImplementedError(f"{type(self).__name__} has no rule")
 

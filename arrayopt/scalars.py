@@ -158,6 +158,7 @@ class Scalar:
     # (whoever asks for the number itself, such as math.sqrt, could do anything with it)
     __float__ = __int__ = __index__ = __complex__ = __round__ = __trunc__ = _opaque
     __floor__ = __ceil__ = __format__ = __str__ = __repr__ = _opaque
+    __class__ = property(_opaque)  # what isinstance asks for
 
     def __neg__(self) -> Scalar:
         return self._tape.new(f"-{self._name}", -self._value)

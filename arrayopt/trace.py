@@ -29,11 +29,13 @@ from arrayopt.scalars import Opaque, Scalar, ScalarGroup, Tape
 
 __all__ = [
     "FUNCTIONS",
+    "GRAD",
     "Formula",
     "Operation",
     "Program",
     "Structure",
     "TraceError",
+    "code_of",
     "formula",
     "trace",
 ]
@@ -71,6 +73,9 @@ PREDICATES = frozenset(
     }
 )  # fmt: skip
 
+
+#: Where a program has the gradient among its inputs.
+GRAD = 1
 
 #: What a rule may mix with arrays. (A union would be built anew at every use.)
 NUMBER = (int, float)
@@ -208,6 +213,8 @@ class Formula(NamedTuple):
         The structure of the programs.
     source : str
         The text of `numbers`.
+    code : object
+        The code of the rule.
     numbers : callable
         ``numbers(group, state)`` returns the constants and the new scalars of a step, or None if
         the rule would take another branch.
@@ -215,6 +222,7 @@ class Formula(NamedTuple):
 
     structure: Structure
     source: str
+    code: Any
     numbers: Callable[..., tuple[tuple[float, ...], dict[str, float]] | None]
 
     def program(self, scalars: Mapping[str, float], group: Mapping[str, Any]) -> Program | None:
@@ -232,7 +240,8 @@ def formula(
     """The program of a rule as a function of its numbers, or None if there is none.
 
     There is none for a rule that uses anything of its optimizer but methods, or that does more with
-    its numbers than arithmetic and comparisons. Parameters are those of `trace`.
+    its numbers than arithmetic and comparisons. Parameters are those of `trace`. (That a rule asks
+    for the ``type`` of a number, or looks at a global one, is not seen.)
 
     Examples
     --------
@@ -250,7 +259,7 @@ def formula(
         options = ScalarGroup(tape, group)
         structure, constants, numbers = _record(seen, states, state, options, tape)
         source = tape.source(constants, numbers)
-        found = Formula(structure, source, _compiled(source))
+        found = Formula(structure, source, code_of(rule), _compiled(source))
         # A rule can tell a scalar from a number (by isinstance, say): then it has no formula.
         same = repr(found.program(scalars, group)) == repr(trace(rule, states, scalars, group))
     except Exception:  # whatever it is, it is no error: the rule can still be traced
@@ -314,6 +323,13 @@ def unpack(rule: Rule, result: Any) -> tuple[Any, Mapping[str, Any]]:
     )
 
 
+def code_of(rule: Rule) -> Any:
+    """The code of a rule, or of the method ``rule`` of the optimizer that it is a method of."""
+    owner = getattr(rule, "__self__", None)
+    function = rule if owner is None else type(owner).rule
+    return getattr(function, "__code__", function)
+
+
 def _name(rule: Rule) -> str:
     return getattr(rule, "__qualname__", repr(rule))
 
@@ -351,13 +367,13 @@ class _Recorder:
             if value._recorder is self:
                 return value._value
             raise TraceError(f"{function} in a rule was given an array of an earlier step")
-        if isinstance(value, NUMBER):
-            self.constants.append(float(value))
-            return -len(self.constants)
         if type(value) is Scalar:
             if value._tape is not self.numbers:
                 raise TraceError(f"{function} in a rule was given a number of an earlier step")
             self.constants.append(value)
+            return -len(self.constants)
+        if isinstance(value, NUMBER):
+            self.constants.append(float(value))
             return -len(self.constants)
         raise TraceError(
             f"{function} in a rule takes arrays and Python numbers, but got "

@@ -28,6 +28,7 @@ class NumPyWitness:
         self.arrays = arrays
         self.types = [np.ndarray] * len(grads)
         self.shapes = [array.shape for array in arrays]
+        self.own_dtypes = [array.dtype for array in arrays]
         self.dtypes = [grad.dtype for grad in grads]
 
     def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
@@ -35,6 +36,8 @@ class NumPyWitness:
         return (
             [*map(type, grads)] == self.types
             and all(map(is_, arrays, self.arrays))
+            and [array.shape for array in arrays] == self.shapes
+            and [array.dtype for array in arrays] == self.own_dtypes
             and [grad.shape for grad in grads] == self.shapes
             and [grad.dtype for grad in grads] == self.dtypes
             and all([array.flags.writeable for array in arrays])
@@ -50,17 +53,17 @@ class TensorWitness:
 
     def __init__(self, arrays: Sequence[Array], grads: Sequence[Array], states: States) -> None:
         self.kinds = {*map(type, grads)}
-        self.sights = _sights(arrays)
-        self.looks = _looks(grads)
-        self.states = [(kept, _sights(kept)) for kept in states.values()]
+        self.memory = _memory(arrays)
+        self.specs = _specs(grads)
+        self.states = [(kept, _memory(kept)) for kept in states.values()]
 
     def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
         """Whether they are as they were, and the state as well."""
         return (
             {*map(type, grads)} == self.kinds
-            and _sights(arrays) == self.sights
-            and _looks(grads) == self.looks
-            and all([_sights(kept) == sights for kept, sights in self.states])
+            and _memory(arrays) == self.memory
+            and _specs(grads) == self.specs
+            and all([_memory(kept) == memory for kept, memory in self.states])
         )
 
     def plain(self, grads: list[Array]) -> list[Array]:
@@ -80,11 +83,11 @@ def witness(arrays: Sequence[Array], grads: Sequence[Array], states: States) -> 
     return None
 
 
-def _sights(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
+def _memory(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
     """Which memory each tensor is, and how it is read."""
-    return [(t.data_ptr(), t.shape, t.stride(), t.dtype) for t in tensors]
+    return [(t.data_ptr(), t.shape, t.stride(), t.dtype, t.is_neg(), t.is_conj()) for t in tensors]
 
 
-def _looks(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
+def _specs(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
     """What a gradient is checked for."""
     return [(t.shape, t.dtype, t.layout, t.device) for t in tensors]

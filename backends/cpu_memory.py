@@ -16,12 +16,13 @@ import numpy as np
 
 from arrayopt.backend import Executor
 from arrayopt.namespace import Array
+from arrayopt.sparse_grad import SparseGrad
 
 from .array_api import ForLoop
 from .numpy_blocked import NumPyBlocked
 from .numpy_memory import Memory
 
-__all__ = ["CPUArrays", "Written", "arrays_like"]
+__all__ = ["CPUArrays", "Written", "arrays_like", "is_tensor"]
 
 
 class Written(Protocol):
@@ -61,6 +62,10 @@ class CPUArrays(ABC):
     @abstractmethod
     def looks(self, arrays: Sequence[Array]) -> list[tuple[Any, ...]]:
         """How the memory of each is to be read: dtype, strides, and whatever else there is."""
+
+    def is_plain(self, grads: Sequence[Any]) -> bool:
+        """Whether gradients are memory, and not what stands for an array without any."""
+        return True
 
     @abstractmethod
     def written(self, arrays: Sequence[Array]) -> Written:
@@ -118,6 +123,9 @@ class _Tensors(CPUArrays):
         # (they may have to be negated or conjugated when they are read)
         return [(a.dtype, a.stride(), a.is_neg(), a.is_conj()) for a in arrays]
 
+    def is_plain(self, grads: Sequence[Any]) -> bool:
+        return all([isinstance(grad, SparseGrad) or _has_memory(grad) for grad in grads])
+
     def written(self, arrays: Sequence[Array]) -> Written:
         return _TensorMemory(arrays)
 
@@ -159,15 +167,27 @@ def _span(tensor: Array) -> tuple[int, int]:
 _NUMPY, _TORCH = _NumPyArrays(), _Tensors()
 
 
+def is_tensor(array: Array) -> bool:
+    """Whether `array` is a tensor of torch, on the CPU."""
+    return bool(compat.is_torch_array(array)) and array.device.type == "cpu"
+
+
+def _has_memory(tensor: Array) -> bool:
+    try:
+        return bool(tensor.data_ptr() or not tensor.numel())
+    except RuntimeError:  # inside of a transformation such as vmap
+        return False
+
+
 def arrays_like(array: Array) -> CPUArrays | None:
     """What knows arrays like `array`; None if that is no plain memory of this machine."""
     if isinstance(array, np.ndarray):
         return _NUMPY
     plain = (
-        compat.is_torch_array(array)
+        is_tensor(array)
         and (type(array).__module__, type(array).__name__) == ("torch", "Tensor")
-        and array.device.type == "cpu"
         and str(array.layout) == "torch.strided"
+        and _has_memory(array)
         and not (array.is_neg() or array.is_conj())
     )
     return _TORCH if plain else None

@@ -22,18 +22,17 @@ import numpy as np
 from arrayopt.backend import Batch, Executor
 from arrayopt.namespace import Array
 from arrayopt.threads import get_num_threads, run_parallel
-from arrayopt.trace import Program, Structure
+from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
-from .cpu_memory import CPUArrays, arrays_like
-from .numba_kernel import kernel
-from .numpy_blocked import GRAD
+from .cpu_memory import CPUArrays, arrays_like, is_tensor
+from .numba_kernel import kernel, refusal
 from .numpy_memory import aligned_empty
 
 __all__ = ["NumbaFused"]
 
 #: NumPy arrays of up to this many elements have their gradients copied side by side.
-SMALL = 1 << 12
+COPIED = 1 << 12
 
 #: Elements of a row, at most, and of what a thread takes at a time, about.
 CHUNK = 1 << 18
@@ -65,7 +64,7 @@ class NumbaFused(Executor):
     def declines(self, array: Array) -> str:
         library = arrays_like(array)
         if library is None:
-            return ""
+            return f"{self.name} takes plain tensors only" if is_tensor(array) else ""
         dtype = library.dtype(array)
         if dtype not in _PRECISIONS:
             return f"{self.name} takes no {dtype} arrays"
@@ -74,14 +73,25 @@ class NumbaFused(Executor):
     def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
         return _library(arrays[0]).slower.allocate(arrays, fill) if arrays else []
 
+    def prepare(self, batch: Batch) -> Program | None:
+        library = _library(batch.arrays[0])
+        if not library.is_plain(batch.grads):
+            raise TraceError("a gradient that is no plain memory cannot be fused")
+        return super().prepare(batch)
+
+    def check(self, structure: Structure) -> None:
+        error = refusal(structure)
+        if error is not None:
+            raise error
+
     def compile(self, structure: Structure, batch: Batch) -> None:
         kernel(structure, _precision(batch.arrays[0]))
 
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
-        plan = batch.memo.get("plan")
+        plan = batch.memo.get(self.name)
         if plan is None or plan.structure is not program.structure:
-            plan = batch.memo["plan"] = _Plan(program.structure, batch)
+            plan = batch.memo[self.name] = _Plan(program.structure, batch)
         plan.run(batch, program)
         if program.scalars:
             batch.scalars.update(program.scalars)
@@ -118,9 +128,10 @@ class _Plan:
         self.kernel = kernel(structure, self.precision)
         columns = {"param": batch.arrays, **batch.states}
         operands = [columns[name] for name in self.kernel.names if name != "grad"]
-        self.memory = self.library.written(
-            [array for name, _ in structure.outputs for array in columns[name]]
-        )
+        written = {name for name, _ in structure.outputs}
+        self.memory = self.library.written([a for name in written for a in columns[name]])
+        read = [a for name, column in columns.items() if name not in written for a in column]
+        self.overlaps = self.memory.overlaps or self.memory.touched_by(read)
         self.strays: list[int] = []
         self.packed: list[int] = []
         self.direct: list[int] = []
@@ -129,7 +140,9 @@ class _Plan:
             layout = self.library.layout(array)
             if any(self.library.layout(state) != layout for state in states):
                 self.strays.append(index)
-            elif isinstance(array, np.ndarray) and array.size <= SMALL and array.flags.c_contiguous:
+            elif (
+                isinstance(array, np.ndarray) and array.size <= COPIED and array.flags.c_contiguous
+            ):
                 self.packed.append(index)
             else:
                 self.direct.append(index)
@@ -177,7 +190,7 @@ class _Plan:
     def run(self, batch: Batch, program: Program) -> None:
         """Update the arrays of `batch`."""
         grads = batch.grads
-        if self.memory.overlaps or self.memory.touched_by(grads):
+        if self.overlaps or self.memory.touched_by(grads):
             ForLoop().run(batch, program)  # one after another
             return
         if self.direct:

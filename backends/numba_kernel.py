@@ -2,12 +2,13 @@
 
 A kernel is called with a table of addresses, since that serves one large array, pieces of it, and
 a thousand small ones alike: each row holds where the operands of some elements begin, and how many
-elements there are. Nothing is computed otherwise than the rule says, so that the compiled loop
-rounds as the rule does on arrays (no contraction, no reordering).
+elements there are. Nothing is computed otherwise than the rule says (no contraction, no
+reordering), so that arithmetic and roots round in the compiled loop as they do on arrays.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import keyword
 import logging
@@ -28,7 +29,7 @@ from numba.extending import intrinsic
 
 from arrayopt.trace import PREDICATES, Operation, Structure, TraceError
 
-__all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "operand_names"]
+__all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "operand_names", "refusal"]
 
 #: The environment variable that names a folder in which compiled kernels are kept between runs.
 CACHE_DIR = "ARRAYOPT_CACHE_DIR"
@@ -116,7 +117,8 @@ zero, one, infinity = real(0), real(1), real(np.inf)
 
 #: Names that a kernel has a use of its own for.
 _TAKEN = re.compile(
-    r"c\d+|t\d+|\w+_at|i|row|size|first|last|table|np|load|store|real|abs|range|zero|one|infinity"
+    r"c\d+|t\d+|operand_\d+|\w+_at|i|row|size|first|last|table|np|load|store|real|abs|range|zero|one"
+    r"|infinity|__debug__"
 )
 
 
@@ -221,7 +223,8 @@ def _variables(structure: Structure, operands: Sequence[str]) -> list[str]:
     taken: set[str] = set()
 
     def free(name: str, otherwise: str) -> str:
-        usable = name.isidentifier() and not keyword.iskeyword(name)
+        # (Python takes some other letters for the ASCII ones)
+        usable = name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
         if not usable or _TAKEN.fullmatch(name) or name in taken:
             name = otherwise
         taken.add(name)
@@ -242,11 +245,14 @@ def _expression(
     """One operation as an expression."""
     function, operands = operation
     if function not in _TEXT:  # Numba's differ from NumPy's
-        raise TraceError(f"{function} cannot be fused")
+        raise TraceError(f"{function} cannot be fused; leave fused at None")
     logical = len(operands) if function.startswith("logical") else int(function == "where")
     numbers = [value for value in operands[logical:] if value >= 0]
     if numbers and masks.issuperset(numbers):
-        raise TraceError(f"{function} of booleans cannot be fused: make them numbers with xp.where")
+        raise TraceError(
+            f"{function} of booleans cannot be fused: make them numbers with xp.where, or leave "
+            "fused at None"
+        )
     arguments = []
     for position, value in enumerate(operands):
         argument = values[value] if value >= 0 else constants[-1 - value]
@@ -338,10 +344,26 @@ def kernel(structure: Structure, dtype: str) -> Kernel:
     return found
 
 
+@functools.lru_cache(maxsize=1024)
+def refusal(structure: Structure) -> TraceError | None:
+    """Why a program cannot be compiled; None if it can."""
+    try:
+        kernel_source(structure, "float64")
+    except TraceError as error:
+        return error
+    return None
+
+
+@functools.cache
+def _stamp() -> bytes:
+    """What tells apart the versions of this module, whose functions are part of every kernel."""
+    return Path(__file__).read_bytes()
+
+
 def _compile(structure: Structure, dtype: str) -> Kernel:
     begin = time.perf_counter()
-    digest = hashlib.sha256(kernel_source(structure, dtype).encode()).hexdigest()
-    name = f"arrayopt_{digest[:16]}"
+    text = kernel_source(structure, dtype)
+    name = f"arrayopt_{hashlib.sha256(_stamp() + text.encode()).hexdigest()[:16]}"
     source = kernel_source(structure, dtype, name)
     file = _keep(name, source)
     # (as if written here, so that Numba finds the functions of a kernel that it kept)
@@ -377,7 +399,7 @@ def _keep(name: str, source: str) -> str:
     except OSError as error:
         warnings.warn(
             f"compiled kernels are not kept: {CACHE_DIR} has to name a folder that can be written "
-            f"to, but: {error}",
+            f"to, but {str(path.parent)!r} is none: {error.strerror}",
             stacklevel=2,
         )
         return ""

@@ -25,7 +25,7 @@ import numpy as np
 from arrayopt.backend import Batch, Executor
 from arrayopt.namespace import compute_dtype, is_floating
 from arrayopt.threads import get_num_threads, run_parallel
-from arrayopt.trace import PREDICATES, Operation, Program, Structure
+from arrayopt.trace import GRAD, PREDICATES, Operation, Program, Structure
 
 from .array_api import ForLoop
 from .numpy_memory import (
@@ -49,9 +49,6 @@ BLOCK_BYTES = 5 << 17
 #: Blocks that are worth waking a thread for.
 PER_THREAD = 2
 
-#: Where a program has the gradient among its inputs.
-GRAD = 1
-
 _UFUNCS = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
 
 
@@ -72,9 +69,9 @@ class NumPyBlocked(Executor):
 
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
-        plan = batch.memo.get("plan")
-        if plan is None or plan.structure != program.structure:
-            plan = batch.memo["plan"] = _Plan(program.structure, batch)
+        plan = batch.memo.get(self.name)
+        if plan is None or plan.structure is not program.structure:
+            plan = batch.memo[self.name] = _Plan(program.structure, batch)
         plan.run(batch, program)
         batch.scalars.update(program.scalars)
 
@@ -232,6 +229,9 @@ class _Plan:
         rows = list(zip(*columns))
         written = [rows[i][m] for i in range(len(rows)) for m in self.kernel.written]
         self.memory = Memory(written)
+        # state that is only read must not change under way, either
+        read = [a for m, a in enumerate(columns) if m != GRAD and m not in self.kernel.written]
+        self.overlaps = self.memory.overlaps or self.memory.touched_by([*itertools.chain(*read)])
         self.large: list[tuple[int, _Dense]] = []
         self.packs: list[tuple[list[int], _Pack]] = []
         small: list[int] = []
@@ -255,7 +255,7 @@ class _Plan:
             self.packs.append((members, _Pack(columns, self.kernel, self.dtype)))
 
     def run(self, batch: Batch, program: Program) -> None:
-        if self.memory.overlaps or self.memory.touched_by(batch.grads):
+        if self.overlaps or self.memory.touched_by(batch.grads):
             ForLoop().run(batch, program)
             return
         with np.errstate(all="ignore"):

@@ -124,6 +124,69 @@ def test_another_branch_is_another_formula(expression: Any, group: Any, state: A
     assert constant(formula(rule, (), state, group), group, state) == expression(group, state)
 
 
+class Capped(optim.Optimizer):
+    """A rule that asks what kind of number it has."""
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, {"lr": 0.25, "foreach": None, **options})
+
+    def rule(self, xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
+        lr = group["lr"]
+        if isinstance(lr, float) and lr > 0.5:
+            lr = 0.5
+        return param - lr * grad, {}
+
+
+def test_a_rule_that_asks_for_the_kind_of_a_number_is_run_at_every_step() -> None:
+    w = np.zeros(1)
+    opt = Capped([w])
+    for step in range(5):
+        opt.param_groups[0]["lr"] = 0.25 if step < 3 else 10.0
+        opt.step(grads=[np.ones(1)])
+    assert w == -3 * 0.25 - 2 * 0.5
+
+
+def test_a_rule_that_is_replaced_takes_effect_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = np.zeros(1)
+    opt = Capped([w], lr=0.5)
+    for _ in range(3):
+        opt.step(grads=[np.ones(1)])
+    monkeypatch.setattr(Capped, "rule", lambda self, xp, p, g, s, group: (p + group["lr"] * g, {}))
+    opt.step(grads=[np.ones(1)])
+    assert w == -3 * 0.5 + 0.5
+
+
+class Late(optim.Optimizer):
+    """A momentum that an option turns on, in a slot without a condition."""
+
+    state_table = (optim.StateSlot("buf", initial=None),)
+
+    def __init__(self, params: Any, foreach: bool | None) -> None:
+        super().__init__(params, {"momentum": 0.0, "foreach": foreach})
+
+    def rule(self, xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
+        if not group["momentum"]:
+            return param - grad, {}
+        buf = group["momentum"] * state["buf"] + grad if "buf" in state else grad
+        return param - buf, {"buf": buf}
+
+
+@pytest.mark.parametrize("foreach", [None, True, False])
+def test_state_that_begins_late_is_kept_and_seen(foreach: bool | None) -> None:
+    w = np.zeros(1)
+    opt = Late([w], foreach)
+    expected, buf = 0.0, None
+    for step in range(8):
+        if step == 3:
+            opt.param_groups[0]["momentum"] = 0.5
+        if step >= 3:
+            buf = 1.0 if buf is None else 0.5 * buf + 1.0
+        opt.step(grads=[np.ones(1)])
+        expected -= 1.0 if buf is None else buf
+        assert w == expected
+    assert [list(entry) for entry in opt.state_dict()["state"].values()] == [["buf"]]
+
+
 class Mine(optim.Optimizer):
     scale = 2.0
 

@@ -41,6 +41,7 @@ from arrayopt.backend import Batch
 from arrayopt.backends import numba_fused, numba_kernel
 from arrayopt.backends.array_api import ForLoop
 from arrayopt.backends.numba_fused import NumbaFused
+from arrayopt.backends.numpy_blocked import NumPyBlocked
 from arrayopt.trace import FUNCTIONS, TraceError, trace
 
 REAL = [np.dtype(kind) for kind in "fd"]
@@ -61,7 +62,7 @@ def _small_chunks():
     num_threads = get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numba_fused, "CHUNK", 128)
-        patch.setattr(numba_fused, "SMALL", 16)
+        patch.setattr(numba_fused, "COPIED", 16)
         yield
     set_num_threads(num_threads)
 
@@ -430,7 +431,7 @@ def test_the_source_has_the_names_of_the_rule():
     opt = optim.SGD([np.ones(2)], momentum=0.9)
     opt.step(grads=[np.ones(2)])
     opt.step(grads=[np.ones(2)])
-    source = opt._last[0].works[0].batch.memo["plan"].kernel.source
+    source = opt._last[0].works[0].batch.memo["numba_fused"].kernel.source
     for line in (
         "momentum_buffer = load(momentum_buffer_at, i, 2, 3, one)",
         "new_param = param - t2",
@@ -440,7 +441,15 @@ def test_the_source_has_the_names_of_the_rule():
 
 
 def test_names_that_are_no_names_or_taken_are_replaced():
-    names = ("row", "c0", "no name", "lambda", "new_row", "np", "t3", "param_at")
+    names = ("row", "c0", "no name", "lambda", "new_row", "np", "t3", "param_at", "operand_3")
+    names += (
+        "not ok",
+        "\u2170",
+        "\uff43\uff10",
+        "\ufb01",
+        "fi",
+        "__debug__",
+    )  # Python reads i, c0, fi
 
     def rule(xp, param, grad, state, group):
         total = param + grad
@@ -464,21 +473,32 @@ LEFT_TO_FOREACH = {
 
 
 @pytest.mark.parametrize("expression", LEFT_TO_FOREACH.values(), ids=LEFT_TO_FOREACH)
-def test_what_cannot_be_fused_is_left_to_foreach(expression):
+def test_what_cannot_be_fused_is_left_to_foreach_and_it_is_told(expression):
     class Mine(optim.Optimizer):
-        def __init__(self, params, fused=None):
-            super().__init__(params, {"fused": fused})
+        state_table = (optim.StateSlot("buf", initial=None),)
+
+        def __init__(self, params, **options):
+            super().__init__(params, {"fused": None, "foreach": None, **options})
 
         def rule(self, xp, param, grad, state, group):
-            return expression(xp, param, grad), {}
+            param = expression(xp, param, grad)
+            return param, {"buf": 0.5 * state["buf"] + grad if "buf" in state else grad}
 
     w, g = np.array([1.5, -2.0, 3.0]), np.array([2.0, 3.0, -2.0])
-    expected = expression(np, w, g)
-    with pytest.raises(TraceError, match="cannot be fused"):
+    with pytest.raises(TraceError, match=r"cannot be fused.* leave fused at None"):
         Mine([w], fused=True).step(grads=[g])
-    opt = Mine([w])
-    opt.step(grads=[g])
-    assert w.tolist() == expected.tolist()
+    assert w.tolist() == [1.5, -2.0, 3.0]
+    ours, expected = w.copy(), w.copy()
+    opt, loop = Mine([ours]), Mine([expected], foreach=False)
+    ((_, implementation, *_, reason),) = opt.implementation
+    assert implementation == "foreach"
+    assert "cannot be fused" in reason
+    for _ in range(4):
+        opt.step(grads=[g])
+        loop.step(grads=[g])
+        assert same_bits(ours, expected)
+        ((a,), (b,)) = (each.values() for each in (*opt.state.values(), *loop.state.values()))
+        assert same_bits(a, b)
 
 
 def test_a_float_is_true_where_it_is_not_zero():
@@ -571,3 +591,57 @@ def test_a_tensor_that_is_pointed_to_other_memory_is_seen():
             entry["exp_avg_sq"] *= 2
         opt.step(grads=[np.sin(w + step)])
     np.testing.assert_allclose(ours, w, rtol=1e-6)
+
+
+def test_a_tensor_that_is_no_plain_one_is_left_to_the_for_loop_and_it_is_told():
+    class Own(torch.Tensor):
+        pass
+
+    opt = optim.SGD([optim.Parameter(torch.ones(2).as_subclass(Own))], fused=True)
+    assert reports(opt) == [
+        ("torch float32", "array_api", "fused=True, but numba_fused takes plain tensors only")
+    ]
+
+
+def test_a_gradient_without_memory_is_left_to_the_for_loop():
+    w = torch.ones(4)
+    opt = optim.SGD([optim.Parameter(w)], lr=0.5, momentum=0.5)
+    for grad in (torch.ones(4), torch._efficientzerotensor(4), torch.ones(4)):
+        opt.step(grads=[grad])
+    assert w.tolist() == [1 - 0.5 - 0.25 - 0.5 * 1.25] * 4
+    with pytest.raises(TraceError, match="no plain memory cannot be fused"):
+        optim.SGD([w], fused=True).step(grads=[torch._efficientzerotensor(4)])
+
+
+def test_inside_of_vmap_nothing_is_changed_before_the_error():
+    p, q = torch.ones(3), torch.ones(2)
+    opt = optim.SGD([{"params": [q]}, {"params": [p]}], lr=0.5)
+
+    def step(grad):
+        opt.step(grads=[torch.ones(2), grad])
+        return grad
+
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(step)(torch.ones(5, 3))
+    assert p.tolist() == [1] * 3
+
+
+def test_state_that_is_only_read_and_shares_memory_is_read_in_sequence():
+    def rule(xp, param, grad, state, group):
+        return param - 0.5 * (param - state["anchor"]) - grad, {}
+
+    def make():
+        memory = np.linspace(-1, 1, 1001)
+        return [memory[1:]], [np.ones(1000)], {"anchor": [memory[:-1]]}
+
+    assert_same_bits(NumbaFused(), rule, make)
+    assert_same_bits(NumPyBlocked(), rule, make)
+
+
+def test_kernels_of_another_version_are_not_taken_from_disk(monkeypatch):
+    new = structure(lambda xp, p, g: p - 11 * g)
+    names = []
+    for stamp in (b"1", b"2"):
+        monkeypatch.setattr(numba_kernel, "_stamp", lambda stamp=stamp: stamp)
+        names.append(numba_kernel._compile(new, "float32").source.split("def ")[1][:30])
+    assert names[0] != names[1]

@@ -102,6 +102,9 @@ TENSOR_CHANGES: dict[str, Callable[[optim.Adam, list[torch.nn.Parameter]], objec
     "the same memory, transposed": lambda opt, params: setattr(
         params[0], "data", params[0].data.view(3, 2).T
     ),
+    "to be negated": lambda opt, params: setattr(
+        params[1], "data", torch._neg_view(params[1].data)
+    ),
     "no gradient": lambda opt, params: setattr(params[1], "grad", None),
     "a gradient of another layout": lambda opt, params: setattr(
         params[0], "grad", torch.ones(3, 2).T
@@ -131,7 +134,7 @@ def test_a_change_of_tensors_is_seen(name: str) -> None:
             if not remember:
                 opt._last.clear()
             opt.step()
-        return [param.detach().numpy() for param in params]
+        return [param.detach().resolve_neg().numpy() for param in params]
 
     for ours, expected in zip(run(remember=True), run(remember=False), strict=True):
         np.testing.assert_array_equal(ours, expected)
@@ -153,6 +156,16 @@ def test_a_tensor_of_another_dtype_on_the_same_memory_is_an_error_or_seen() -> N
     opt.step()
     param.data = param.data.view(torch.float64)  # half as many numbers
     with pytest.raises(RuntimeError, match=r"expected a gradient of shape \(2,\)"):
+        opt.step()
+
+
+def test_an_array_that_has_changed_its_shape_is_seen() -> None:
+    opt, params = make()
+    opt.step()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.filters", [])
+        params[0].data.shape = (3, 2)
+    with pytest.raises(RuntimeError, match=r"expected a gradient of shape \(3, 2\)"):
         opt.step()
 
 

@@ -16,7 +16,7 @@ from arrayopt.bench.measure import YARDSTICKS
 from arrayopt.bench.record import machine, versions
 from arrayopt.bench.workloads import WORKLOADS, size
 
-__all__ = ["DOUBT", "EXPLANATION", "console", "introduction", "progress", "table"]
+__all__ = ["DOUBT", "EXPLANATION", "OF_MEMORY", "console", "introduction", "progress", "table"]
 
 #: Wide enough for the tables of all rivals, where there is no terminal.
 WIDTH = 104
@@ -29,9 +29,12 @@ Numbers under a rival are the time of arrayopt's step over that of the rival's: 
 is faster. "arrays" are what arrayopt works on: NumPy arrays, or the tensors of torch themselves.
 All sides took turns in this process, after they had been seen to agree; medians over the turns.
 "moved" is what the update must move: each array that it reads and each that it writes, once.
-"GB/s" is that over arrayopt's time; "of copy" and "of in place" are its fractions of the bandwidth
-of copying an array, and of negating one in place, which took turns as well (where caches cannot
-hold the arrays). A copy writes where it has not read, which costs more than to write in place."""
+"GB/s" is that over arrayopt's time."""
+
+OF_MEMORY = """\
+The columns "of copy" and "of in place" are its fractions of the bandwidth of copying an array, and
+of negating one in place, which took turns as well, where caches cannot hold the arrays. A copy writes
+where it has not read, which costs more than to write in place."""
 
 DOUBT = """\
 Other processes kept {:.1f} cores busy meanwhile: do not trust these numbers. Threads that wait for
@@ -99,20 +102,23 @@ def table(workload: str, results: Sequence[Result], settings: Settings) -> Group
     present = {result.contender for result in results}
     rivals = [name for name in CONTENDERS if name in present]
     yardsticks = YARDSTICKS if any(result.fractions for result in results) else ()
+    moved = any(result.moved for result in results)
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     grid.add_column("algorithm", no_wrap=True)
     grid.add_column("arrays")
     for heading in (
         "a step",
         *(CONTENDERS[name].heading for name in rivals),
-        *("moved", "GB/s"),
+        *(("moved", "GB/s") if moved else ()),
         *("\n".join(f"of {name}".rsplit(" ", 1)) for name in yardsticks),
     ):
         grid.add_column(heading, justify="right")
     for algorithm in dict.fromkeys(result.algorithm for result in results):
         own = {r.contender: r for r in results if r.algorithm == algorithm}
         for number, name in enumerate(name for name in OURS if name in own):
-            grid.add_row("" if number else algorithm, *_cells(own[name], own, rivals, yardsticks))
+            cells = _cells(own[name], own, rivals)
+            cells += _traffic(own[name], yardsticks) if moved else []
+            grid.add_row("" if number else algorithm, *cells)
     return Group(Text(_title(workload, settings.quick), style="bold"), grid)
 
 
@@ -125,14 +131,18 @@ def _title(name: str, quick: bool) -> str:
     return f"{name}: {workload.title}{reduced} ({count})"
 
 
-def _cells(
-    ours: Result, own: Mapping[str, Result], rivals: Sequence[str], yardsticks: Iterable[str]
-) -> list[Text | str]:
+def _cells(ours: Result, own: Mapping[str, Result], rivals: Sequence[str]) -> list[Text | str]:
     """A row without its first cell: one of arrayopt's results, beside those of the rivals."""
     return [
         ARRAYS[ours.contender],
         duration(ours.timing.median) if ours.timing else _why_not(ours),
         *(_ratio(own.get(name), ours.contender) for name in rivals),
+    ]
+
+
+def _traffic(ours: Result, yardsticks: Iterable[str]) -> list[Text | str]:
+    """What it moves, and how that compares with the bandwidth of memory."""
+    return [
         amount(ours.moved) if ours.moved else "",
         f"{ours.bandwidth / 1e9:.3g}" if ours.bandwidth else "",
         *(f"{ours.fractions[name]:.0%}" if ours.fractions else "" for name in yardsticks),

@@ -63,6 +63,8 @@ def session(
             screen.print(report.table(workload, found, settings))
             results += found
     screen.print(report.EXPLANATION)
+    if any(result.fractions for result in results):
+        screen.print(report.OF_MEMORY)
     busy = others()
     if busy and busy > TOLERATED:
         screen.print(report.DOUBT.format(busy), style="bold red")
