@@ -33,8 +33,8 @@ All sides took turns in this process, after they had been seen to agree; medians
 
 OF_MEMORY = """\
 The columns "of copy" and "of in place" are its fractions of the bandwidth of copying an array, and
-of negating one in place, which took turns as well, where caches cannot hold the arrays. A copy writes
-where it has not read, which costs more than to write in place."""
+of negating one in place, which took turns as well, where caches cannot hold the arrays. A copy
+writes where it has not read, which costs more than to write in place."""
 
 DOUBT = """\
 Other processes kept {:.1f} cores busy meanwhile: do not trust these numbers. Threads that wait for
