@@ -15,12 +15,20 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from arrayopt.namespace import Array
 from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, trace
 
-__all__ = ["Batch", "Executor", "Implementation", "available", "find"]
+__all__ = [
+    "Batch",
+    "Executor",
+    "Implementation",
+    "Plan",
+    "PlanningExecutor",
+    "available",
+    "find",
+]
 
 Implementation = Literal["for-loop", "foreach", "fused"]
 
@@ -165,6 +173,38 @@ class Executor(ABC):
     @abstractmethod
     def run(self, batch: Batch, program: Program | None) -> None:
         """Update data and state of `batch`."""
+
+
+class Plan(Protocol):
+    """How the programs of one structure are run on the arrays of one batch.
+
+    Attributes
+    ----------
+    structure : Structure
+        That of the programs.
+    """
+
+    structure: Structure
+
+    def run(self, batch: Batch, program: Program) -> None:
+        """Update data and arrays of state."""
+
+
+class PlanningExecutor(Executor):
+    """An executor that plans a batch once, and runs it by the plan as long as it stays the same."""
+
+    @abstractmethod
+    def plan(self, structure: Structure, batch: Batch) -> Plan:
+        """How programs of `structure` are to be run on `batch`."""
+
+    def run(self, batch: Batch, program: Program | None) -> None:
+        assert program is not None
+        plan = batch.memo.get(self.name)
+        if plan is None or plan.structure is not program.structure:
+            plan = batch.memo[self.name] = self.plan(program.structure, batch)
+        plan.run(batch, program)
+        if program.scalars:
+            batch.scalars.update(program.scalars)
 
 
 @functools.cache

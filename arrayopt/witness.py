@@ -7,6 +7,7 @@ them. There is none for arrays that cannot be updated in place.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import Any
@@ -59,12 +60,15 @@ class TensorWitness:
 
     def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
         """Whether they are as they were, and the state as well."""
-        return (
-            {*map(type, grads)} == self.kinds
-            and _memory(arrays) == self.memory
-            and _specs(grads) == self.specs
-            and all([_memory(kept) == memory for kept, memory in self.states])
-        )
+        try:
+            return (
+                {*map(type, grads)} == self.kinds
+                and _memory(arrays) == self.memory
+                and _specs(grads) == self.specs
+                and all([_memory(kept) == memory for kept, memory in self.states])
+            )
+        except RuntimeError:  # inside of a transformation such as vmap, there is no memory
+            return False
 
     def plain(self, grads: list[Array]) -> list[Array]:
         """The gradients outside any graph."""
@@ -79,7 +83,8 @@ def witness(arrays: Sequence[Array], grads: Sequence[Array], states: States) -> 
     if {*map(type, arrays), *map(type, grads)} == {np.ndarray}:
         return NumPyWitness(arrays, grads)
     if all(map(compat.is_torch_array, arrays)) and all(map(compat.is_torch_array, grads)):
-        return TensorWitness(arrays, grads, states)
+        with contextlib.suppress(RuntimeError):
+            return TensorWitness(arrays, grads, states)
     return None
 
 

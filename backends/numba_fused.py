@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.backend import Batch, Executor
+from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import Array
 from arrayopt.threads import get_num_threads, run_parallel
 from arrayopt.trace import GRAD, Program, Structure, TraceError
@@ -52,7 +52,7 @@ _PRECISIONS = {
 }
 
 
-class NumbaFused(Executor):
+class NumbaFused(PlanningExecutor):
     """Runs compiled programs, on NumPy arrays and on torch tensors of the CPU."""
 
     name = "numba_fused"
@@ -80,21 +80,15 @@ class NumbaFused(Executor):
         return super().prepare(batch)
 
     def check(self, structure: Structure) -> None:
-        error = refusal(structure)
-        if error is not None:
-            raise error
+        reason = refusal(structure)
+        if reason:
+            raise TraceError(reason)
 
     def compile(self, structure: Structure, batch: Batch) -> None:
         kernel(structure, _precision(batch.arrays[0]))
 
-    def run(self, batch: Batch, program: Program | None) -> None:
-        assert program is not None
-        plan = batch.memo.get(self.name)
-        if plan is None or plan.structure is not program.structure:
-            plan = batch.memo[self.name] = _Plan(program.structure, batch)
-        plan.run(batch, program)
-        if program.scalars:
-            batch.scalars.update(program.scalars)
+    def plan(self, structure: Structure, batch: Batch) -> Plan:
+        return _Plan(structure, batch)
 
 
 def _library(array: Array) -> CPUArrays:

@@ -345,13 +345,13 @@ def kernel(structure: Structure, dtype: str) -> Kernel:
 
 
 @functools.lru_cache(maxsize=1024)
-def refusal(structure: Structure) -> TraceError | None:
-    """Why a program cannot be compiled; None if it can."""
+def refusal(structure: Structure) -> str:
+    """Why a program cannot be compiled; empty if it can."""
     try:
         kernel_source(structure, "float64")
     except TraceError as error:
-        return error
-    return None
+        return str(error)
+    return ""
 
 
 @functools.cache

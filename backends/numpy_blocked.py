@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from arrayopt.backend import Batch, Executor
+from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import compute_dtype, is_floating
 from arrayopt.threads import get_num_threads, run_parallel
 from arrayopt.trace import GRAD, PREDICATES, Operation, Program, Structure
@@ -52,7 +52,7 @@ PER_THREAD = 2
 _UFUNCS = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
 
 
-class NumPyBlocked(Executor):
+class NumPyBlocked(PlanningExecutor):
     """Runs programs block by block, on NumPy arrays of floating-point numbers."""
 
     name = "numpy_blocked"
@@ -67,13 +67,8 @@ class NumPyBlocked(Executor):
             array[...] = complex(fill, fill) if array.dtype.kind == "c" else fill
         return allocated
 
-    def run(self, batch: Batch, program: Program | None) -> None:
-        assert program is not None
-        plan = batch.memo.get(self.name)
-        if plan is None or plan.structure is not program.structure:
-            plan = batch.memo[self.name] = _Plan(program.structure, batch)
-        plan.run(batch, program)
-        batch.scalars.update(program.scalars)
+    def plan(self, structure: Structure, batch: Batch) -> Plan:
+        return _Plan(structure, batch)
 
 
 class _Kernel:
