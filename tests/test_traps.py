@@ -416,3 +416,14 @@ def test_every_number_among_the_options_has_a_range(spec: Spec) -> None:
         if isinstance(value, kinds) and not isinstance(value, bool)
     }
     assert numbers <= {interval.option for interval in spec.cls.ranges}
+
+
+@pytest.mark.parametrize("foreach", [False, True, None])
+@pytest.mark.parametrize("dtype", [">f4", ">c8", ">c16"])
+def test_numbers_in_the_other_byte_order_are_numbers(dtype: str, foreach: bool | None) -> None:
+    start = np.array([1 + 2j, -3 + 0.5j] if "c" in dtype else [1.0, -3.0])
+    w = start.astype(dtype)
+    opt = optim.SGD([w], lr=0.5, momentum=0.5, foreach=foreach)
+    for _ in range(2):
+        opt.step(grads=[np.ones(2, dtype)])
+    np.testing.assert_array_equal(w, start - 0.5 - 0.75)
