@@ -546,8 +546,9 @@ class Optimizer:
             sparse = [grad if is_sparse(grad) else None for grad in grads]
             works = self._build(group, number, reading, sparse).works
             grads = [None if is_sparse(grad) else grad for grad in grads]
-        if agenda is None or not agenda.renew(params, grads, self.state):
-            agenda = self._build(group, number, reading, grads)
+            if agenda is not None and agenda.renew(params, grads, self.state):
+                return works + agenda.works, agenda
+        agenda = self._build(group, number, reading, grads)
         return works + agenda.works, agenda
 
     def _build(self, group: Group, number: int, reading: Reading, grads: list[Any]) -> Agenda:

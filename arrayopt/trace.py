@@ -103,6 +103,11 @@ class Structure(NamedTuple):
     operations: tuple[Operation, ...]
     outputs: tuple[tuple[str, int], ...]
 
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The arrays that it reads or writes: its inputs, then the outputs that are no inputs."""
+        return (*self.inputs, *(name for name, _ in self.outputs if name not in self.inputs))
+
 
 class Program(NamedTuple):
     """Straight-line code of one update.
@@ -260,7 +265,7 @@ def formula(
         structure, constants, numbers = _record(seen, states, state, options, tape)
         source = tape.source(constants, numbers)
         found = Formula(structure, source, code_of(rule), _compiled(source))
-        # A rule can tell a scalar from a number (by isinstance, say): then it has no formula.
+        # A rule can tell a scalar from a number, by its type: then it has no formula.
         same = repr(found.program(scalars, group)) == repr(trace(rule, states, scalars, group))
     except Exception:  # whatever it is, it is no error: the rule can still be traced
         return None

@@ -121,7 +121,7 @@ class _Plan:
         self.precision = _precision(batch.arrays[0])
         self.kernel = kernel(structure, self.precision)
         columns = {"param": batch.arrays, **batch.states}
-        operands = [columns[name] for name in self.kernel.names if name != "grad"]
+        operands = [columns[name] for name in structure.operands if name != "grad"]
         written = {name for name, _ in structure.outputs}
         self.memory = self.library.written([a for name in written for a in columns[name]])
         read = [a for name, column in columns.items() if name not in written for a in column]
@@ -177,7 +177,7 @@ class _Plan:
                 if number >= 0:
                     owners.append(number)
                     offsets.append(offset)
-        width = len(self.kernel.names) + 1
+        width = len(self.structure.operands) + 1
         table = np.array(rows, np.intp).reshape(-1, width)
         return table, np.array(owners, np.intp), np.array(offsets, np.intp)
 

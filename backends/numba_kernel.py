@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 
 from arrayopt.trace import PREDICATES, Operation, Structure, TraceError
 
-__all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "operand_names", "refusal"]
+__all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "refusal"]
 
 #: The environment variable that names a folder in which compiled kernels are kept between runs.
 CACHE_DIR = "ARRAYOPT_CACHE_DIR"
@@ -42,18 +42,12 @@ class Kernel(NamedTuple):
 
     Attributes
     ----------
-    names : tuple of str
-        The operands, in the order of the columns of a table.
-    written : tuple of int
-        The columns of those that the kernel writes to.
     source : str
         The text that was compiled.
     run : callable
         ``run(table, first, last, *constants)`` updates the rows from `first` up to `last`.
     """
 
-    names: tuple[str, ...]
-    written: tuple[int, ...]
     source: str
     run: Callable[..., None]
 
@@ -168,7 +162,7 @@ def kernel_source(structure: Structure, dtype: str, name: str = "kernel") -> str
     <BLANKLINE>
     """
     inputs, operations, outputs = structure
-    operands = operand_names(structure)
+    operands = structure.operands
     columns = len(operands)
     variables = _variables(structure, operands)
     masks = {
@@ -207,12 +201,6 @@ def kernel_source(structure: Structure, dtype: str, name: str = "kernel") -> str
         "",
     ]
     return _HEAD.format(dtype=dtype) + "\n".join(function)
-
-
-def operand_names(structure: Structure) -> tuple[str, ...]:
-    """The arrays that a program reads or writes: its inputs, and outputs that are no inputs."""
-    inputs, _, outputs = structure
-    return (*inputs, *(name for name, _ in outputs if name not in inputs))
 
 
 def _variables(structure: Structure, operands: Sequence[str]) -> list[str]:
@@ -283,11 +271,15 @@ def _tag(instruction: ir.Instruction, module: ir.Module, column: int, columns: i
         instruction.set_metadata("noalias", module.add_metadata(scopes))
 
 
-def _element(context: Any, builder: Any, like: Any, address: Any, index: Any) -> tuple[Any, int]:
-    """A pointer to an element of the type `like`, and how it is aligned."""
+#: How elements are aligned, in bytes: not at all, since NumPy's arrays need not be.
+_ALIGNMENT = 1
+
+
+def _element(context: Any, builder: Any, like: Any, address: Any, index: Any) -> Any:
+    """A pointer to an element of the type `like`."""
     kind = context.get_value_type(like)
     pointer = builder.inttoptr(address, kind.as_pointer())
-    return builder.gep(pointer, [index], inbounds=True), like.bitwidth // 8
+    return builder.gep(pointer, [index], inbounds=True)
 
 
 @intrinsic(prefer_literal=True)
@@ -295,9 +287,8 @@ def load(_: Any, address: Any, index: Any, column: Any, columns: Any, like: Any)
     """The element at `index` of the operand at `address`, a number like `like`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer, alignment = _element(context, builder, like, *arguments[:2])
-        value = builder.load(pointer)
-        value.align = alignment
+        value = builder.load(_element(context, builder, like, *arguments[:2]))
+        value.align = _ALIGNMENT
         _tag(value, builder.module, column.literal_value, columns.literal_value)
         return value
 
@@ -313,9 +304,9 @@ def store(
         raise numba.TypingError(f"expected a {like} to store, but got a {value}")
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer, alignment = _element(context, builder, like, *arguments[:2])
+        pointer = _element(context, builder, like, *arguments[:2])
         instruction = builder.store(arguments[-1], pointer)
-        instruction.align = alignment
+        instruction.align = _ALIGNMENT
         _tag(instruction, builder.module, column.literal_value, columns.literal_value)
         return context.get_dummy_value()
 
@@ -374,13 +365,11 @@ def _compile(structure: Structure, dtype: str) -> Kernel:
     constants = function.__code__.co_argcount - 3
     signature = types.void(table, types.intp, types.intp, *[types.float64] * constants)
     run = numba.njit(signature, nogil=True, error_model="numpy", cache=bool(file))(function)
-    names = operand_names(structure)
-    written = tuple(sorted(names.index(target) for target, _ in structure.outputs))
     seconds = time.perf_counter() - begin
     _log.debug(
         "%s: %d operations in %s, ready in %.2f s", name, len(structure.operations), dtype, seconds
     )
-    return Kernel(names, written, source, run)
+    return Kernel(source, run)
 
 
 def _keep(name: str, source: str) -> str:

@@ -80,7 +80,7 @@ class _Kernel:
 
     Attributes
     ----------
-    names : list of str
+    names : tuple of str
         What the memory before the scratch holds.
     written : list of int
         The memory before the scratch that is written.
@@ -91,8 +91,8 @@ class _Kernel:
     """
 
     def __init__(self, structure: Structure) -> None:
-        inputs, _, outputs = structure
-        self.names = [*inputs, *(name for name, _ in outputs if name not in inputs)]
+        inputs = structure.inputs
+        self.names = structure.operands
         operations, goals, copies = _aim(structure, self.names)
         self.written = sorted({*goals.values(), *(target for _, target in copies)})
         place, calls, self.scratch = _assign(operations, goals, len(inputs), len(self.names))

@@ -151,6 +151,24 @@ def test_gradients_of_another_layout(layout, grad_layout):
 SHARED = [name for name in OVERLAPS if name != "tied and reversed" and "interleaved" not in name]
 
 
+@pytest.mark.parametrize("size", [7, 300])
+def test_arrays_that_are_not_aligned(size):
+    def shifted(seed, dtype):
+        values = numbers(seed, dtype, (size,))
+        memory = np.zeros(values.nbytes + 1, np.uint8)
+        array = memory[1:].view(dtype)
+        array[...] = values
+        assert not array.flags.aligned
+        return array
+
+    for dtype in (*REAL, *COMPLEX):
+
+        def make(dtype=dtype):
+            return [shifted(1, dtype)], [shifted(2, dtype)], {"buf": [shifted(3, dtype)]}
+
+        assert_same_bits(NumbaFused(), momentum, make)
+
+
 @pytest.mark.parametrize("foreign", [False, True], ids=["own memory", "memory of a buffer"])
 @pytest.mark.parametrize("size", [8, 40, 600])
 @pytest.mark.parametrize("overlap", SHARED)
