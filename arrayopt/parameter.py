@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
 
 from arrayopt.namespace import (
     Array,
@@ -156,7 +156,8 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield every module of the tree with its name, this one first."""
-        return _unique(_walk(self, prefix), Module)
+        yield prefix, self
+        yield from survey(self, prefix).modules
 
     def modules(self) -> Iterator[Module]:
         """Yield every module of the tree, this one first."""
@@ -164,7 +165,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the modules directly below this one with their names."""
-        return _unique(_members(self, ""), Module)
+        yield from survey(self, recurse=False).modules
 
     def children(self) -> Iterator[Module]:
         """Yield the modules directly below this one."""
@@ -174,7 +175,9 @@ class Module:
         self, prefix: str = "", recurse: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """Yield every parameter of the tree (or of this module alone) with its name."""
-        return _unique(_walk(self, prefix) if recurse else _members(self, prefix), Parameter)
+        for name, entry in survey(self, prefix, recurse).entries:
+            if isinstance(entry, Parameter):
+                yield name, entry
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Yield every parameter of the tree (or of this module alone)."""
@@ -182,7 +185,9 @@ class Module:
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
         """Yield every buffer of the tree (or of this module alone) with its name."""
-        return _unique(_walk(self, prefix) if recurse else _members(self, prefix), Buffer)
+        for name, entry in survey(self, prefix, recurse).entries:
+            if isinstance(entry, Buffer):
+                yield name, entry
 
     def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
         """Yield every buffer of the tree (or of this module alone)."""
@@ -250,7 +255,7 @@ class Module:
         values = {}
         for name, entry in entries.items():
             if name in state_dict:
-                problem = _mismatch(state_dict[name], entry.data)
+                problem = mismatch(state_dict[name], entry.data)
                 if problem:
                     problems.append(f"{name}: {problem}")
                 else:
@@ -260,10 +265,7 @@ class Module:
                 f"cannot load the state_dict into {type(self).__name__}: {'; '.join(problems)}"
             )
         for name, value in values.items():
-            if is_writeable(entries[name].data):
-                detach(entries[name].data)[...] = value
-            else:
-                entries[name].data = value
+            assign(entries[name], value)
         return missing, unexpected
 
     def _entries(self) -> Iterator[tuple[str, Parameter | Buffer]]:
@@ -272,13 +274,10 @@ class Module:
 
     def __repr__(self) -> str:
         def tree(module: Module, indent: str) -> str:
-            lines = [
-                f"{indent}  {name}: {child!r}"
-                for kind in (Parameter, Buffer)
-                for name, child in _unique(_members(module, ""), kind)
-            ] + [
-                f"{indent}  {name}: {tree(child, indent + '  ')}"
-                for name, child in module.named_children()
+            parts = survey(module, recurse=False)
+            entries = sorted(parts.entries, key=lambda entry: isinstance(entry[1], Buffer))
+            lines = [f"{indent}  {name}: {entry!r}" for name, entry in entries] + [
+                f"{indent}  {name}: {tree(child, indent + '  ')}" for name, child in parts.modules
             ]
             body = "\n".join(lines)
             return (
@@ -336,7 +335,15 @@ def check_data(data: Array, label: str) -> None:
         raise ValueError(f"{label}: expected an array that can be written to, but it is read-only")
 
 
-def _mismatch(value: Any, like: Array) -> str:
+def assign(entry: Any, value: Array) -> None:
+    """Write `value` into ``entry.data``, or rebind that if it cannot be written to."""
+    if is_writeable(entry.data):
+        detach(entry.data)[...] = value
+    else:
+        entry.data = value
+
+
+def mismatch(value: Any, like: Array) -> str:
     """Why `value` cannot be copied into `like`; empty if it can."""
     if not is_array(value) or is_sparse(value):
         return f"expected a dense array, but got {type(value).__name__}"
@@ -356,39 +363,83 @@ def _checked(data: Array, kind: str) -> Array:
     return data
 
 
-def _members(owner: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The entries directly below a module or a container, containers opened."""
-    if isinstance(owner, Module):
-        items: Any = vars(owner).items()
-    elif isinstance(owner, Mapping):
-        items = owner.items()
-    else:
-        items = enumerate(owner)
-    for key, value in items:
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Parameter | Buffer | Module):
-            yield name, value
-        elif isinstance(value, list | tuple | dict):
-            yield from _members(value, name)
+class Survey(NamedTuple):
+    """What there is in a tree, each entry under its first name.
+
+    Attributes
+    ----------
+    modules : list of (str, Module)
+        The modules below the root, each before what is below it.
+    entries : list of (str, object)
+        The parameters and buffers, and whatever else was asked for.
+    owners : list
+        The root, and every module and container that was gone through.
+    """
+
+    modules: list[tuple[str, Module]]
+    entries: list[tuple[str, Any]]
+    owners: list[Any]
 
 
-def _walk(
-    module: Module, prefix: str, entered: set[int] | None = None
-) -> Iterator[tuple[str, Any]]:
-    """A module and everything below it, depth first. Each module is entered once."""
-    entered = set() if entered is None else entered
-    entered.add(id(module))
-    yield prefix, module
-    for name, value in _members(module, prefix):
-        if not isinstance(value, Module):
-            yield name, value
-        elif id(value) not in entered:
-            yield from _walk(value, name, entered)
+#: What makes an entry of something in a container that is none by itself.
+Leaf = Callable[[Any, Any, str], Any]
 
 
-def _unique(entries: Iterator[tuple[str, Any]], kind: type) -> Iterator[tuple[str, Any]]:
-    seen: set[int] = set()
-    for name, entry in entries:
-        if isinstance(entry, kind) and id(entry) not in seen:
-            seen.add(id(entry))
-            yield name, entry
+def survey(owner: Any, prefix: str = "", recurse: bool = True, leaf: Leaf | None = None) -> Survey:
+    """Go through a tree, depth first.
+
+    Parameters
+    ----------
+    owner : Module, or list, tuple or mapping
+        The root.
+    prefix : str
+        Its name.
+    recurse : bool, default True
+        Whether modules below it are gone through. Containers always are.
+    leaf : callable, optional
+        ``leaf(container, key, name)`` returns an entry, or None, for what is in a container that is
+        no part of a module, and neither a container itself nor a `Parameter`, `Buffer` or `Module`.
+    """
+    found = Survey([], [], [])
+    modules, entries, owners = found
+    seen = set()
+
+    def enter(owner: Any, prefix: str, leaf: Leaf | None) -> None:
+        seen.add(id(owner))
+        owners.append(owner)
+        if isinstance(owner, Module):
+            items: Any = vars(owner).items()
+            leaf = None
+        else:
+            items = owner.items() if isinstance(owner, Mapping) else enumerate(owner)
+        prefix = f"{prefix}." if prefix else ""
+        for key, value in items:
+            if isinstance(value, _ENTRIES):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    entries.append((f"{prefix}{key}", value))
+            elif isinstance(value, _OWNERS):
+                if id(value) in seen:
+                    continue
+                if isinstance(value, Module):
+                    seen.add(id(value))
+                    modules.append((f"{prefix}{key}", value))
+                    if not recurse:
+                        continue
+                enter(value, f"{prefix}{key}", leaf)
+            elif leaf is not None:
+                entry = leaf(owner, key, f"{prefix}{key}")
+                if entry is not None:
+                    entries.append((f"{prefix}{key}", entry))
+
+    enter(owner, prefix, leaf)
+    return found
+
+
+def is_part(value: Any) -> bool:
+    """Whether an attribute of a module belongs to its tree, or may hold what does."""
+    return isinstance(value, _ENTRIES + _OWNERS)
+
+
+_ENTRIES = (Parameter, Buffer)
+_OWNERS = (Module, list, tuple, dict)
