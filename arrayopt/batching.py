@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from operator import is_, itemgetter
 from typing import Any, Literal, NamedTuple
@@ -37,6 +37,7 @@ __all__ = [
     "Agenda",
     "Choice",
     "Gradients",
+    "ImplementationReport",
     "Reading",
     "StateSlot",
     "build",
@@ -46,6 +47,7 @@ __all__ = [
     "data_of",
     "is_trained",
     "read_grad",
+    "reports",
     "state_number",
 ]
 
@@ -478,6 +480,57 @@ def choose(
         else:
             return Choice(executor, refused or reason)
     raise TraceError(refused)
+
+
+class ImplementationReport(NamedTuple):
+    """Which executor updates some of the parameters, and why; see `Optimizer.implementation`.
+
+    Attributes
+    ----------
+    group : int or None
+        The number of their group, where there are groups.
+    implementation, backend : str
+        Which of the three it is, and the name of the executor.
+    arrays : str
+        The library and the dtype.
+    parameters : int
+        How many there are.
+    reason : str
+        Why it is this executor.
+    """
+
+    group: int | None
+    implementation: str
+    backend: str
+    arrays: str
+    parameters: int
+    reason: str
+
+    def __str__(self) -> str:
+        place = "" if self.group is None else f"group {self.group}: "
+        plural = "" if self.parameters == 1 else "s"
+        return (
+            f"{place}{self.parameters} {self.arrays} parameter{plural}: "
+            f"{self.implementation} ({self.backend}), {self.reason}"
+        )
+
+
+def reports(
+    rule: Callable[..., Any],
+    state_table: Sequence[StateSlot],
+    arrays: Iterable[tuple[int | None, Array, Mapping[str, Any]]],
+) -> tuple[ImplementationReport, ...]:
+    """Who would update arrays, each given with the number and the options of its group."""
+    counts: dict[tuple[int | None, str, str, str, str], int] = {}
+    for number, array, options in arrays:
+        executor, reason = choose(rule, state_table, array, options)
+        kind = f"{library(array)} {str(array.dtype).rpartition('.')[2]}"
+        key = (number, executor.implementation, executor.name, kind, reason)
+        counts[key] = counts.get(key, 0) + 1
+    return tuple(
+        ImplementationReport(*key[:4], parameters=count, reason=key[4])
+        for key, count in counts.items()
+    )
 
 
 def data_of(param: Any, label: str, differentiable: bool = False) -> Array:

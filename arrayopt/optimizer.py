@@ -10,19 +10,20 @@ import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from arrayopt import loading
 from arrayopt.batching import (
     Agenda,
     Gradients,
+    ImplementationReport,
     Reading,
     StateSlot,
     Work,
     build,
     choices,
-    choose,
     data_of,
+    reports,
 )
 from arrayopt.groups import (
     Group,
@@ -34,7 +35,7 @@ from arrayopt.groups import (
     read_params,
 )
 from arrayopt.hooks import Hooks, RemovableHandle
-from arrayopt.namespace import Array, is_array, is_sparse, library
+from arrayopt.namespace import Array, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.trace import TraceError, unpack
@@ -106,24 +107,6 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     RemovableHandle
     """
     return RemovableHandle(_global_post_hooks, hook)
-
-
-class ImplementationReport(NamedTuple):
-    """Which executor updates some of the parameters, and why; see `Optimizer.implementation`."""
-
-    group: int
-    implementation: str
-    backend: str
-    arrays: str
-    parameters: int
-    reason: str
-
-    def __str__(self) -> str:
-        plural = "" if self.parameters == 1 else "s"
-        return (
-            f"group {self.group}: {self.parameters} {self.arrays} parameter{plural}: "
-            f"{self.implementation} ({self.backend}), {self.reason}"
-        )
 
 
 class _Running(threading.local):
@@ -591,17 +574,17 @@ class Optimizer:
         """
         if type(self).rule is Optimizer.rule:  # it has a step of its own
             return ()
-        counts: dict[tuple[int, str, str, str, str], int] = {}
-        for number, group, index, param in self._enumerate():
-            options = self._options(group, number)
-            array = data_of(param, self._label(group, number, index))
-            executor, reason = choose(self._update, self.state_table, array, options)
-            arrays = f"{library(array)} {str(array.dtype).rpartition('.')[2]}"
-            key = (number, executor.implementation, executor.name, arrays, reason)
-            counts[key] = counts.get(key, 0) + 1
-        return tuple(
-            ImplementationReport(*key[:4], parameters=count, reason=key[4])
-            for key, count in counts.items()
+        return reports(
+            self._update,
+            self.state_table,
+            (
+                (
+                    number,
+                    data_of(param, self._label(group, number, index)),
+                    self._options(group, number),
+                )
+                for number, group, index, param in self._enumerate()
+            ),
         )
 
     # Hooks
