@@ -169,6 +169,53 @@ def test_arrays_that_are_not_aligned(size):
         assert_same_bits(NumbaFused(), momentum, make)
 
 
+#: What becomes of the gradients before each step: which of the arrays are others than before, and
+#: how they lie; in between, the same arrays hold other numbers.
+COMINGS = {
+    "the same": [()] * 8,
+    "the last is another": [(), (), (), (2,), (), (), ()],
+    "the first is another, again and again": [(), (), (), (0,), (), (0,), (), (0,), (), (0,), ()],
+    "all others": [(0, 1, 2, 3)] * 5,
+    "others, and then the same": [(0, 1, 2), (0, 1, 2), (), (), (), (0,), (), ()],
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16"])
+@pytest.mark.parametrize("other", ["C", "reversed", "precision"])
+@pytest.mark.parametrize("coming", COMINGS)
+def test_gradients_that_come_again_are_read_where_they_are(coming, other, dtype):
+    rng = np.random.default_rng(0)
+    sizes = (3, 0, 14, 40)
+
+    def fresh(size):
+        if other == "reversed":
+            return np.empty(size, dtype)[::-1]
+        if other == "precision" and dtype == "f4":
+            return np.empty(size, "f8")
+        return np.empty(size, dtype)
+
+    grads = [np.empty(size, dtype) for size in sizes]
+    params, expected = ([np.ones(size, dtype) for size in sizes] for _ in range(2))
+    fused = optim.SGD(params, lr=0.5, momentum=0.5, fused=True)
+    loop = optim.SGD(expected, lr=0.5, momentum=0.5, foreach=False)
+    kept = []
+    for others in COMINGS[coming]:
+        for index in others:
+            grads[index] = fresh(sizes[index])
+        for grad in grads:
+            grad[...] = rng.normal(size=grad.shape)
+        for opt in (fused, loop):
+            opt.step(grads=grads)
+        assert all(map(same_bits, params, expected))
+        (plan,) = (plan for work in fused._last[0].works for plan in work.batch.memo.values())
+        kept.append(bool(plan.kept))
+        assert not plan.kept or all(a is b for a, b in zip(plan.kept, grads[:3]))
+    if coming == "the same":
+        assert all(kept[3:])
+    if coming == "all others":
+        assert not any(kept)
+
+
 @pytest.mark.parametrize("foreign", [False, True], ids=["own memory", "memory of a buffer"])
 @pytest.mark.parametrize("size", [8, 40, 600])
 @pytest.mark.parametrize("overlap", SHARED)
