@@ -1,4 +1,4 @@
-"""Stochastic weight averaging."""
+"""The learning rate of stochastic weight averaging."""
 
 from __future__ import annotations
 

@@ -1,0 +1,190 @@
+"""What a model is: a tree of arrays, which can be read by name and written back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from arrayopt.namespace import (
+    Array,
+    array_namespace,
+    compute_dtype,
+    is_array,
+    is_complex,
+    is_floating,
+)
+from arrayopt.parameter import Module, Parameter, is_part, survey
+
+__all__ = ["Slot", "Tree", "copied", "is_foreign", "plain_arrays"]
+
+
+class Slot:
+    """An array that stands in a list or dict, or in several. What is set is put there as well.
+
+    Attributes
+    ----------
+    data : array
+        The array.
+    places : list of (container, key)
+        Where it stands.
+    """
+
+    __slots__ = ("data", "places")
+
+    data: Array
+    places: list[tuple[Any, Any]]
+
+    def __init__(self, container: Any, key: Any) -> None:
+        self.places = [(container, key)]
+        object.__setattr__(self, "data", container[key])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "data":  # (a property would be slow to read)
+            for container, key in self.places:
+                container[key] = value
+
+
+class Tree:
+    """The arrays of a model by name. The ``.data`` of each entry can be read and set.
+
+    Parameters
+    ----------
+    model : Module, torch.nn.Module, or list, tuple or dict
+        Of a list, tuple or dict, nested or not, each entry is an array, a `Parameter`, a `Buffer`
+        or a `Module`. Arrays of integers or booleans count as buffers.
+
+    Attributes
+    ----------
+    parameters, buffers, entries : dict of str to object
+        Those to be averaged, the others, and both, one after the other.
+    keys : list
+        Those of a list or dict that holds arrays to be averaged, each once, and nothing else.
+
+    Raises
+    ------
+    TypeError
+        If it is, or holds, something else.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.parameters: dict[str, Any]
+        self.buffers: dict[str, Any]
+        self._below: list[Any] | None = None  # the owners, without the root
+        self._contents: list[Any] = []
+        if is_foreign(model):
+            self.parameters = dict(model.named_parameters())
+            self.buffers = dict(model.named_buffers())
+        else:
+            found = survey(_checked(model), leaf=_Slots())
+            self.parameters = {name: entry for name, entry in found.entries if _is_trained(entry)}
+            self.buffers = {name: entry for name, entry in found.entries if not _is_trained(entry)}
+            self._below = found.owners[1:]
+            self._contents = [*map(_contents, found.owners)]
+        self.entries = self.parameters | self.buffers
+        plain = plain_arrays(model)
+        self.keys = [*plain] if plain and not self.buffers else []
+
+    def holds(self, model: Any) -> bool:
+        """Whether the model that was read has the same entries at the same places still."""
+        if self._below is None:
+            return False
+        return [*map(_contents, (model, *self._below))] == self._contents
+
+    def arrays(self) -> list[Array]:
+        """The arrays as they are now, in the order of `entries`."""
+        return [entry.data for entry in self.entries.values()]
+
+
+def plain_arrays(model: Any) -> dict[Any, Array] | None:
+    """The arrays of a list, tuple or mapping by key, if it is one of distinct NumPy arrays."""
+    if isinstance(model, Mapping):
+        found = dict(model)
+    elif isinstance(model, list | tuple):
+        found = dict(enumerate(model))
+    else:
+        return None
+    plain = {*map(type, found.values())} == {np.ndarray}
+    return found if plain and len({*map(id, found.values())}) == len(found) else None
+
+
+class _Slots:
+    """Makes a slot for each array, and one for those that are the same."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Slot] = {}
+
+    def __call__(self, container: Any, key: Any, name: str) -> Slot | None:
+        array = container[key]
+        if not is_array(array):
+            raise TypeError(
+                f"expected an array as {name!r} of the model, but got {type(array).__name__}"
+            )
+        slot = Slot(container, key)
+        known = self.known.setdefault(id(array), slot)
+        if known is slot:
+            return slot
+        known.places += slot.places
+        return None
+
+
+def _checked(model: Any) -> Any:
+    if not isinstance(model, Module | list | tuple | Mapping):
+        raise TypeError(
+            "expected a Module, or a list or dict of arrays, as the model, but got "
+            f"{type(model).__name__}"
+        )
+    return model
+
+
+def _is_trained(entry: Any) -> bool:
+    """Whether an entry is a parameter."""
+    return isinstance(entry, Parameter) or (type(entry) is Slot and is_floating(entry.data))
+
+
+def _contents(owner: Any) -> Any:
+    """What tells whether an owner holds the same objects as before, if these still exist."""
+    if isinstance(owner, Module):
+        return [(key, id(value)) for key, value in vars(owner).items() if is_part(value)]
+    if isinstance(owner, Mapping):
+        return [*owner], [*map(id, owner.values())]
+    return [*map(id, owner)]
+
+
+def is_foreign(model: Any) -> bool:
+    """Whether a model is a module of another library, such as a ``torch.nn.Module``."""
+    return hasattr(model, "named_parameters") and not isinstance(model, Module)
+
+
+def copied(model: Any, device: Any = None) -> Any:
+    """A copy of a model, with lists in place of tuples, and float32 in place of half precision.
+
+    Parameters
+    ----------
+    model : Module, torch.nn.Module, or list, tuple or dict
+        As `Tree` takes it.
+    device : device, optional
+        Where the arrays of the copy are.
+    """
+    twin = _with_lists(copy.deepcopy(model))
+    if device is not None and is_foreign(twin):
+        twin, device = twin.to(device), None
+    for entry in Tree(twin).entries.values():
+        array = entry.data
+        if is_floating(array) and not is_complex(array) and array.dtype != compute_dtype(array):
+            entry.data = array_namespace(array).astype(array, compute_dtype(array))
+        if device is not None:
+            entry.data = compat.to_device(entry.data, device)
+    return twin
+
+
+def _with_lists(tree: Any) -> Any:
+    if isinstance(tree, list | tuple):
+        return [_with_lists(value) for value in tree]
+    if type(tree) is dict:
+        return {key: _with_lists(value) for key, value in tree.items()}
+    return tree
