@@ -64,12 +64,14 @@ def _demo(args: argparse.Namespace) -> list[str]:
         from arrayopt.demo.show import show
     except ImportError as error:
         raise cannot_import(error, INSTALL_DEMO) from error
+    default = ["SGD"] if args.average else algorithms()
     return show(
-        list(dict.fromkeys(args.optimizer or algorithms())),
+        list(dict.fromkeys(args.optimizer or default)),
         epochs=args.epochs,
         lr=args.lr,
         seed=args.seed,
         out=args.out,
+        average=args.average,
     )
 
 
@@ -93,14 +95,22 @@ def _add_demo(commands: bench.Commands) -> None:
         help="train a network in NumPy with every algorithm, and compare with torch",
         description="Train a small network on scikit-learn's digits with every algorithm, draw "
         "the loss curves, and compare the parameters with those of torch.optim. The exit status "
-        "is 1 if a test accuracy is under 0.95 or a parameter is not that of torch.",
+        "is 1 if a test accuracy is under 0.95 or a parameter is not that of torch. --average does "
+        "the same with and without an average of the weights.",
     )
     demo.add_argument(
         "--optimizer",
         action="append",
         type=one_of("optimizer", algorithms()),
         metavar="NAME",
-        help=f"an algorithm; may be given several times (default: all: {', '.join(algorithms())})",
+        help="an algorithm; may be given several times (default: SGD with --average, and else all: "
+        f"{', '.join(algorithms())})",
+    )
+    demo.add_argument(
+        "--average",
+        choices=["swa", "ema"],
+        help="compare the network with an average of its weights: stochastic weight averaging, or "
+        "an exponential moving average",
     )
     demo.add_argument(
         "--epochs",

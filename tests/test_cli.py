@@ -57,6 +57,30 @@ def test_the_whole_demo(demo, tmp_path):
     assert "\x1b" not in output
 
 
+@pytest.mark.parametrize("average", ["swa", "ema"])
+def test_the_demo_with_averages(demo, tmp_path, average):
+    status, output = demo("--average", average, "--out", "averages.png")
+    assert status == 0, output
+    last, averaged, comparison = rows(output, "SGD")
+    assert last[-4:-2] == ["the", "last"]
+    assert averaged[-3] == average.upper()
+    assert float(averaged[-2]) < float(last[-2]), "the average has the lower loss"
+    assert min(float(last[-1]), float(averaged[-1])) >= 0.95
+    assert comparison[2:] == ["1e-12", "ok"]
+    assert not rows(output, "Adam")
+    assert (tmp_path / "averages.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert max(map(len, output.splitlines())) <= 80
+
+
+def test_the_average_of_one_epoch_is_told_when_it_fails(demo):
+    status, output = demo("--average=ema", "--optimizer=SGD", "--epochs=1", "--lr=0")
+    assert status == 1
+    assert "FAILED  SGD: test accuracy 0." in output
+    assert "FAILED  SGD, EMA: test accuracy 0." in output
+    status, output = demo("--average=swa", "--epochs=1", "--lr=0")
+    assert "the equal average of the weights after the last epoch." in output
+
+
 def test_a_pipe_of_ascii_will_do(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     result = run(
@@ -145,7 +169,7 @@ def test_a_library_that_the_benchmark_misses_is_a_clear_error(tmp_path, library,
 def test_a_picture_that_cannot_be_written_is_a_clear_error(demo, monkeypatch, capsys):
     import arrayopt.demo.show as show
 
-    def refuse(runs, path, title):
+    def refuse(curves, path, title):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(show, "plot", refuse)
@@ -164,6 +188,7 @@ def test_a_picture_that_cannot_be_written_is_a_clear_error(demo, monkeypatch, ca
         ("--lr", "nan", "expected a finite number >= 0, but got 'nan'"),
         ("--lr", "inf", "expected a finite number >= 0, but got 'inf'"),
         ("--lr", "fast", "expected a finite number >= 0, but got 'fast'"),
+        ("--average", "mean", "invalid choice: 'mean'"),
         ("--out", "curves.pdf", "expected a file that ends in .png, but got 'curves.pdf'"),
         ("--out", "nowhere/curves.png", "there is no directory 'nowhere'"),
         ("--out", "folder.png", "'folder.png' is a directory"),

@@ -8,12 +8,19 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from numerical import differences
 
-from arrayopt.demo.agreement import BOUND, Agreement, agreement, relative_difference
+from arrayopt.demo.agreement import (
+    BOUND,
+    Agreement,
+    agreement,
+    average_agreement,
+    relative_difference,
+)
 from arrayopt.demo.model import MLP
 from arrayopt.demo.plot import plot
 from arrayopt.demo.recipes import RECIPES, Recipe, algorithms, recipe
-from arrayopt.demo.training import Digits, Run, load, train
+from arrayopt.demo.training import Digits, Run, batches, load, train
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +47,9 @@ def test_gradients_are_central_differences(sizes):
     model = MLP(sizes, rng)
     x, labels = rng.normal(size=(7, 6)), rng.integers(3, size=7)
     _, grads = model.loss_and_grads(x, labels)
-    h = 1e-5
     params = [param.data for param in model.parameters()]
-    assert [grad.shape for grad in grads] == [param.shape for param in params]
-    for param, grad in zip(params, grads):
-        numerical = np.empty_like(param)
-        for index in np.ndindex(param.shape):
-            value = param[index]
-            param[index] = value + h
-            above = model.loss(x, labels)
-            param[index] = value - h
-            numerical[index] = (above - model.loss(x, labels)) / (2 * h)
-            param[index] = value
-        # truncation is of order h**2, rounding of order eps / h; both about 1e-10
+    expected = differences(lambda: model.loss(x, labels), params)
+    for grad, numerical in zip(grads, expected, strict=True):
         np.testing.assert_allclose(grad, numerical, rtol=0, atol=1e-9)
 
 
@@ -79,6 +76,44 @@ def test_every_algorithm_ends_where_torch_does(few, name):
     assert run.losses[-1] < run.losses[0]
     assert any((a != b).any() for a, b in zip(run.initial, run.final))
     assert agreement(run).ok
+
+
+@pytest.mark.parametrize("average", ["swa", "ema"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "LBFGS", "SparseAdam"])
+def test_every_average_ends_where_torch_does(few, name, average):
+    run = train(algorithms()[name], recipe(name), few, epochs=3, seed=3, average=average)
+    averaging = run.averaging
+    steps = len(run.seconds)
+    assert (
+        averaging.averaged.n_averaged == len(averaging.taken) == (steps if average == "ema" else 1)
+    )
+    assert len(averaging.losses) == len(run.test_losses) == len(run.losses) == 4
+    assert average_agreement(run, batches(few.x_train)).ok
+    final = averaging.averaged.module.layers[0].weight.data
+    final *= 1 + 1e-9
+    assert not average_agreement(run, batches(few.x_train)).ok
+
+
+def test_swa_takes_the_last_epochs_and_goes_back_to_a_constant_rate(few):
+    run = train(algorithms()["SGD"], recipe("SGD"), few, epochs=15, seed=0, average="swa")
+    averaging = run.averaging
+    assert averaging.first == 9
+    assert len(averaging.taken) == 6
+    assert [math.isnan(loss) for loss in averaging.losses] == [True] * 10 + [False] * 6
+    assert averaging.constant.get_last_lr() == pytest.approx([0.05], rel=1e-12)
+    weights = [weights[0] for weights in averaging.taken]
+    np.testing.assert_allclose(
+        averaging.averaged.module.layers[0].weight.data, np.mean(weights, axis=0), atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 300])
+def test_swa_averages_at_least_the_last_epoch(epochs):
+    from arrayopt.demo.averaging import Averaging
+
+    model = MLP((2, 3, 2), np.random.default_rng(0), batch_norm=True)
+    averaging = Averaging("swa", model, algorithms()["SGD"](model.parameters()), epochs)
+    assert averaging.first == {1: 0, 2: 1, 300: 161}[epochs]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -171,7 +206,7 @@ def test_a_difference_that_is_no_number_is_out_of_bounds(difference):
 def test_the_picture_is_a_whole_png_fit_for_print(tmp_path):
     path = tmp_path / "curves.png"
     losses = [[1.0, 0.1, 0.01], [1.0, math.inf, math.nan], [1.0, 0.0, 0.0]]
-    plot([Run(f"run {n}", {}, [], losses=loss) for n, loss in enumerate(losses)], path, "A title")
+    plot({f"run {n}": loss for n, loss in enumerate(losses)}, path, "A title")
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     chunks, position = {}, 8

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arrayopt.demo.averaging import DECAY
 from arrayopt.demo.model import Floats
 from arrayopt.sparse_grad import SparseGrad
 
 if TYPE_CHECKING:
     from arrayopt.demo.training import Run  # which needs scikit-learn
 
-__all__ = ["BOUND", "INSTALL_TORCH", "Agreement", "agreement", "relative_difference"]
+__all__ = [
+    "BOUND",
+    "INSTALL_TORCH",
+    "Agreement",
+    "agreement",
+    "average_agreement",
+    "relative_difference",
+]
 
 #: The largest relative difference of float64 parameters that passes for rounding.
 BOUND = 1e-12
@@ -94,6 +102,48 @@ def agreement(run: Run) -> Agreement:
     if next(evaluations, None) is not None:
         return Agreement(run.name, math.inf)
     return Agreement(run.name, relative_difference(run.final, [p.numpy() for p in params]))
+
+
+def average_agreement(run: Run, batches: Sequence[Floats]) -> Agreement:
+    """Give torch's AveragedModel the same weights, and its update_bn the same images.
+
+    Parameters
+    ----------
+    run : Run
+        One that has kept an average.
+    batches : sequence of array
+        From which the statistics of the average were computed.
+
+    Returns
+    -------
+    Agreement
+        The largest difference of averaged weights and of statistics.
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    """
+    import torch
+
+    assert run.averaging is not None
+    sizes = [weight.shape for weight in run.initial if weight.ndim == 2]
+    layers: list[Any] = []
+    for inputs, outputs in sizes[:-1]:
+        layers += [torch.nn.Linear(inputs, outputs), torch.nn.BatchNorm1d(outputs), torch.nn.Tanh()]
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(*sizes[-1])).double()
+    theirs: Any = torch.optim.swa_utils
+    function = theirs.get_ema_multi_avg_fn(DECAY) if run.averaging.kind == "ema" else None
+    averaged = theirs.AveragedModel(network, multi_avg_fn=function)
+    for weights in run.averaging.taken:
+        for tensor, weight in zip(network.parameters(), weights, strict=True):
+            tensor.data = torch.from_numpy(weight.T)  # (that of a bias is the bias)
+        averaged.update_parameters(network)
+    theirs.update_bn(map(torch.from_numpy, batches), averaged)
+    expected = {name: t.numpy().T for name, t in averaged.module.state_dict().items()}
+    found = run.averaging.averaged.module.state_dict()
+    ours = [found[f"layers.{name}"] for name in expected]
+    return Agreement(run.name, relative_difference(ours, [*expected.values()]))
 
 
 def _as_torch(grad: Floats | SparseGrad) -> Any:

@@ -1,17 +1,13 @@
-"""The loss curves of all algorithms as a picture."""
+"""Loss curves as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
-if TYPE_CHECKING:
-    from arrayopt.demo.training import Run  # which needs scikit-learn
 
 __all__ = ["plot"]
 
@@ -24,17 +20,22 @@ MARKERS = "os^Dv<>PX*hpd"
 HIGHEST = 1e3
 
 
-def plot(runs: Sequence[Run], path: Path, title: str) -> None:
-    """Write the loss curves to a PNG file.
+def plot(
+    curves: Mapping[str, Sequence[float]], path: Path, title: str, data: str = "training"
+) -> None:
+    """Write loss curves to a PNG file.
 
     Parameters
     ----------
-    runs : sequence of Run
-        Each becomes a curve, with a gap where the loss is NaN, zero or above `HIGHEST`.
+    curves : mapping of str to sequence of float
+        The losses after 0, 1, … epochs, by the names of the curves. There is a gap where the loss
+        is NaN, zero or above `HIGHEST`.
     path : Path
         The file, written over if it exists.
     title : str
         The title of the picture.
+    data : str, default "training"
+        What the loss is of.
 
     Raises
     ------
@@ -43,23 +44,23 @@ def plot(runs: Sequence[Run], path: Path, title: str) -> None:
     """
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, run in enumerate(runs):
-        epochs = range(len(run.losses))
-        spacing = max(1, len(run.losses) // 7)
+    for number, (name, losses) in enumerate(curves.items()):
+        epochs = range(len(losses))
+        spacing = max(1, len(losses) // 7)
         axes.plot(
             epochs,
-            np.where(np.less(run.losses, HIGHEST), run.losses, np.nan),
+            np.where(np.less(losses, HIGHEST), losses, np.nan),
             color=COLORS[number % len(COLORS)],
             linestyle=STYLES[number % len(STYLES)],
             marker=MARKERS[number % len(MARKERS)],
             markevery=(number % spacing, spacing),
             markersize=5,
             linewidth=1.8,
-            label=run.name,
+            label=name,
         )
     axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("training loss (mean cross-entropy, nats)")
+    axes.set_ylabel(f"{data} loss (mean cross-entropy, nats)")
     axes.set_title(title, loc="left", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)

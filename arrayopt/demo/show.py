@@ -10,17 +10,32 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from arrayopt.demo.agreement import BOUND, INSTALL_TORCH, Agreement, agreement
+from arrayopt.demo.agreement import (
+    BOUND,
+    INSTALL_TORCH,
+    Agreement,
+    agreement,
+    average_agreement,
+)
+from arrayopt.demo.averaging import DECAY, KINDS, Kind
 from arrayopt.demo.plot import plot
 from arrayopt.demo.recipes import algorithms, recipe
-from arrayopt.demo.training import HIDDEN, Run, load, train
+from arrayopt.demo.training import HIDDEN, Run, batches, load, train
 
 __all__ = ["LEAST_ACCURACY", "show"]
 
 LEAST_ACCURACY = 0.95
 
 
-def show(names: Sequence[str], *, epochs: int, lr: float | None, seed: int, out: Path) -> list[str]:
+def show(
+    names: Sequence[str],
+    *,
+    epochs: int,
+    lr: float | None,
+    seed: int,
+    out: Path,
+    average: Kind | None = None,
+) -> list[str]:
     """Run the demo.
 
     Parameters
@@ -35,6 +50,8 @@ def show(names: Sequence[str], *, epochs: int, lr: float | None, seed: int, out:
         Determines the initial parameters and the order of the images.
     out : Path
         Where the picture goes.
+    average : {"swa", "ema"}, optional
+        Compare the networks with averages of their weights.
 
     Returns
     -------
@@ -49,37 +66,61 @@ def show(names: Sequence[str], *, epochs: int, lr: float | None, seed: int, out:
     console = Console(highlight=False, markup=False)
     digits = load()
     train_size, test_size = len(digits.x_train), len(digits.x_test)
+    units = "normalized tanh units" if average else "tanh units"
     console.print(
-        f"A perceptron of 64 pixels, {HIDDEN} tanh units and 10 classes, in NumPy and float64,\n"
+        f"A perceptron of 64 pixels, {HIDDEN} {units} and 10 classes, in NumPy and float64,\n"
         f"on scikit-learn's digits: {train_size:,} images to train on, {test_size} to test.\n"
     )
     runs = [
-        train(algorithms()[name], recipe(name, lr), digits, epochs=epochs, seed=seed)
+        train(
+            algorithms()[name], recipe(name, lr), digits, epochs=epochs, seed=seed, average=average
+        )
         for name in names
     ]
     plural = "" if epochs == 1 else "s"
-    console.print(_results(runs, f"After {epochs} epoch{plural} (seed {seed})"))
-    console.print("µs/step: the median, without the time that the gradients took.")
-
-    plot(runs, out, f"Training a perceptron on {train_size:,} digits, seed {seed}")
+    title = f"After {epochs} epoch{plural} (seed {seed})"
+    if average is None:
+        console.print(_results(runs, title))
+        console.print("µs/step: the median, without the time that the gradients took.")
+        curves = {run.name: run.losses for run in runs}
+        plot(curves, out, f"Training a perceptron on {train_size:,} digits, seed {seed}")
+    else:
+        console.print(_averages(runs, average, title))
+        console.print(_explanation(runs, average))
+        curves = {}
+        for run in runs:
+            assert run.averaging is not None
+            curves |= {run.name: run.test_losses}
+            curves |= {f"{run.name}, {KINDS[average]}": run.averaging.losses}
+        subject = f"{KINDS[average]} of a perceptron"
+        plot(curves, out, f"{subject} trained on {train_size:,} digits, seed {seed}", data="test")
     console.print(f"Loss curves: {out}\n", soft_wrap=True)
 
     try:
-        compared = [agreement(run) for run in runs]
+        compared = [
+            average_agreement(run, batches(digits.x_train)) if average else agreement(run)
+            for run in runs
+        ]
     except ImportError:
         compared = []
         console.print(f"Not compared with torch.optim, as torch is missing: {INSTALL_TORCH}\n")
     else:
         console.print(_agreements(compared))
+        taken = "weights and images" if average else "gradients"
+        tensors = "averages and statistics" if average else "parameter tensors"
         console.print(
-            "Both took the same gradients. The difference after the run is\n"
-            "max|ours - torch| / max|torch|, the largest of all parameter tensors.\n"
+            f"Both took the same {taken}. The difference after the run is\n"
+            f"max|ours - torch| / max|torch|, the largest of all {tensors}.\n"
         )
 
+    accuracies = {run.name: run.accuracy for run in runs}
+    for run in runs:
+        if run.averaging:
+            accuracies[f"{run.name}, {KINDS[run.averaging.kind]}"] = run.averaging.accuracy
     failures = [
-        f"{run.name}: test accuracy {run.accuracy:.4f} is under {LEAST_ACCURACY}"
-        for run in runs
-        if run.accuracy < LEAST_ACCURACY
+        f"{name}: test accuracy {accuracy:.4f} is under {LEAST_ACCURACY}"
+        for name, accuracy in accuracies.items()
+        if not accuracy >= LEAST_ACCURACY
     ] + [
         f"{entry.name}: {entry.difference:.1e} from torch, out of bounds ({BOUND:.0e})"
         for entry in compared
@@ -103,13 +144,51 @@ def _results(runs: Sequence[Run], title: str) -> Table:
         style = "" if run.accuracy >= LEAST_ACCURACY else "bold red"
         table.add_row(
             run.name,
-            ", ".join(f"{option}={value}" for option, value in run.options.items()) or "defaults",
+            _options(run),
             f"{run.losses[-1]:.2e}",
             f"{run.accuracy:.4f}",
             f"{run.microseconds:.0f}",
             style=style,
         )
     return table
+
+
+def _averages(runs: Sequence[Run], average: Kind, title: str) -> Table:
+    table = _table(title)
+    table.add_column("algorithm")
+    table.add_column("options", overflow="fold")
+    table.add_column("weights")
+    table.add_column("test loss", justify="right")
+    table.add_column("test accuracy", justify="right")
+    for run in runs:
+        assert run.averaging is not None
+        for weights, losses, accuracy in (
+            ("the last", run.test_losses, run.accuracy),
+            (KINDS[average], run.averaging.losses, run.averaging.accuracy),
+        ):
+            table.add_row(
+                run.name,
+                _options(run),
+                weights,
+                f"{losses[-1]:.4f}",
+                f"{accuracy:.4f}",
+                style="" if accuracy >= LEAST_ACCURACY else "bold red",
+            )
+    return table
+
+
+def _explanation(runs: Sequence[Run], average: Kind) -> str:
+    averaging = runs[0].averaging
+    assert averaging is not None
+    if average == "ema":
+        return f"EMA: the exponential average of the weights after all steps, {DECAY} a step."
+    count = len(averaging.taken)
+    which = f"last {count} epochs" if count > 1 else "last epoch"
+    return f"SWA: the equal average of the weights after the {which}."
+
+
+def _options(run: Run) -> str:
+    return ", ".join(f"{option}={value}" for option, value in run.options.items()) or "defaults"
 
 
 def _agreements(entries: Sequence[Agreement]) -> Table:

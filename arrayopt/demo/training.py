@@ -15,14 +15,18 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from arrayopt.demo.averaging import Averaging, Kind
 from arrayopt.demo.model import MLP, Floats, Labels
 from arrayopt.demo.recipes import Recipe
 from arrayopt.optimizer import Optimizer
 from arrayopt.sparse_grad import SparseGrad
 
-__all__ = ["Digits", "Run", "load", "train"]
+__all__ = ["BATCH_SIZE", "Digits", "Run", "batches", "load", "train"]
 
 HIDDEN = 64
+
+#: How many images the statistics of batch normalization are computed from at a time.
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,12 @@ class Run:
         The duration of each step, without that of the gradients.
     losses : list of float
         The loss over all training images, before training and after each epoch.
+    test_losses : list of float
+        The loss over all test images, likewise.
     accuracy : float
         The fraction of the test images that the trained network tells right.
+    averaging : Averaging or None
+        The average of the weights, if one was kept.
     """
 
     name: str
@@ -74,7 +82,9 @@ class Run:
     evaluations: list[tuple[float, Sequence[Floats | SparseGrad]]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    test_losses: list[float] = field(default_factory=list)
     accuracy: float = math.nan
+    averaging: Averaging | None = None
 
     @property
     def microseconds(self) -> float:
@@ -83,7 +93,13 @@ class Run:
 
 
 def train(
-    algorithm: Callable[..., Optimizer], recipe: Recipe, digits: Digits, *, epochs: int, seed: int
+    algorithm: Callable[..., Optimizer],
+    recipe: Recipe,
+    digits: Digits,
+    *,
+    epochs: int,
+    seed: int,
+    average: Kind | None = None,
 ) -> Run:
     """Train a new network.
 
@@ -99,6 +115,8 @@ def train(
         How often all training images are gone through.
     seed : int
         Determines the initial parameters and the order of the images, the same for all algorithms.
+    average : {"swa", "ema"}, optional
+        Which average of the weights is kept. The network has batch normalization then.
 
     Returns
     -------
@@ -106,10 +124,12 @@ def train(
     """
     rng = np.random.default_rng(seed)
     x, y = digits.x_train, digits.y_train
-    model = MLP((x.shape[1], HIDDEN, 10), rng)
+    model = MLP((x.shape[1], HIDDEN, 10), rng, batch_norm=average is not None)
     params = [param.data for param in model.parameters()]
     optimizer = algorithm(model.named_parameters(), **recipe.options)
     run = Run(type(optimizer).__name__, recipe.options, [array.copy() for array in params])
+    if average is not None:
+        run.averaging = Averaging(average, model, optimizer, epochs)
     batch: Any = slice(None)
     elsewhere = 0.0
 
@@ -121,11 +141,17 @@ def train(
         elsewhere += perf_counter() - start
         return run.evaluations[-1]
 
+    def evaluate() -> None:
+        model.eval()
+        run.losses.append(model.loss(x, y))
+        run.test_losses.append(model.loss(digits.x_test, digits.y_test))
+        model.train()
+
     # Too high a learning rate overflows. That is seen in the result, and needs no warning.
     with np.errstate(all="ignore"):
-        run.losses.append(model.loss(x, y))
+        evaluate()
         bar = tqdm(range(epochs), run.name, unit="epoch", disable=None, leave=False, ncols=79)
-        for _ in bar:
+        for epoch in bar:
             order = rng.permutation(len(x))
             size = recipe.batch_size or len(x)
             for first in range(0, len(x), size):
@@ -133,11 +159,21 @@ def train(
                 start, elsewhere = perf_counter(), 0.0
                 optimizer.step(closure)
                 run.seconds.append(perf_counter() - start - elsewhere)
-            run.losses.append(model.loss(x, y))
+                if run.averaging:
+                    run.averaging.after_step()
+            evaluate()
+            if run.averaging:
+                run.averaging.after_epoch(epoch)
+                run.averaging.evaluate(batches(x), digits.x_test, digits.y_test)
             bar.set_postfix(loss=f"{run.losses[-1]:.2e}")
-        run.accuracy = float((model(digits.x_test).argmax(axis=1) == digits.y_test).mean())
+        run.accuracy = model.eval().accuracy(digits.x_test, digits.y_test)
     run.final = [param.data for param in model.parameters()]
     return run
+
+
+def batches(x: Floats) -> list[Floats]:
+    """The images in the batches from which statistics are computed."""
+    return [x[first : first + BATCH_SIZE] for first in range(0, len(x), BATCH_SIZE)]
 
 
 def nonzero_rows(grad: Floats) -> SparseGrad:
