@@ -211,6 +211,23 @@ def test_all_contenders_agree(name):
         assert result.ratios == pytest.approx(expected)
 
 
+def test_averages_agree():
+    numbers = problem(WORKLOADS["10-small"].quick)
+    results = compare("10-small", "EMA", numbers, settings(*CONTENDERS))
+    assert [result.contender for result in results] == [
+        *("arrayopt", "arrayopt-torch", "torch-for-loop", "torch-foreach"),
+        *("for-loop", "foreach", "fused"),
+    ]
+    for result in results:
+        assert not result.failure
+        # the average is read and written, the model read
+        assert result.moved == 3 * 4 * numbers.touched
+    step = OURS["arrayopt"].make("EMA", numbers)
+    step.step()
+    for found, start, value in zip(step.arrays(), numbers.starts, numbers.grads):
+        np.testing.assert_allclose(found, 0.999 * start + 0.001 * value, rtol=0, atol=1e-8)
+
+
 def algorithms_of_torch(name):
     return inspect.signature(getattr(torch.optim, name)).parameters
 
@@ -585,7 +602,7 @@ def test_algorithms_without_a_fitting_workload_are_a_clear_error(bench):
         (
             "--algorithm",
             "Adum",
-            f"unknown algorithm 'Adum'; choose from {', '.join(algorithms())}",
+            f"unknown algorithm 'Adum'; choose from {', '.join(algorithms())}, EMA",
         ),
         ("--workload", "gpt3", f"unknown workload 'gpt3'; choose from {', '.join(WORKLOADS)}"),
         ("--against", "jax", f"unknown rival 'jax'; choose from {', '.join(CONTENDERS)}"),
@@ -628,7 +645,7 @@ def suite(monkeypatch):
 def test_the_asv_suite_steps(suite):
     steps = suite("benchmarks.steps")
     names, implementations, workloads, dtypes = steps.Steps.params
-    assert {*names} == {*algorithms()} - {"SparseAdam"}
+    assert {*names} == {*algorithms(), "EMA"} - {"SparseAdam"}
     assert {*workloads} == {*WORKLOADS} - {"embedding"}
     benchmark = steps.Steps()
     benchmark.setup(names[0], implementations[0], workloads[0], dtypes[0])

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from arrayopt.arguments import CommandError, cannot_import, one_of, output_file, whole_number
+from arrayopt.bench.averaging import find
+from arrayopt.bench.averaging import names as algorithms
 from arrayopt.bench.comparison import Settings
 from arrayopt.bench.contenders import CONTENDERS, installed, rivals, takes
 from arrayopt.bench.measure import Effort
 from arrayopt.bench.workloads import WORKLOADS
 from arrayopt.demo.agreement import INSTALL_TORCH
-from arrayopt.demo.recipes import algorithms
 from arrayopt.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ def add_parser(commands: Commands) -> None:
     """Add the command ``bench``."""
     bench = commands.add_parser(
         "bench",
-        help="time a step of every algorithm beside torch and optax",
-        description="Time a step of every algorithm on parameters of several shapes, side by side "
-        "with torch.optim and optax, after checking that all sides agree. The exit status is 1 "
-        "if one does not.",
+        help="time a step of every algorithm, and of an average, beside torch and optax",
+        description="Time a step of every algorithm, and the update of an exponential moving "
+        "average (EMA), on parameters of several shapes, side by side with torch.optim and optax, "
+        "after checking that all sides agree. The exit status is 1 if one does not.",
     )
     for option, names, what in (
-        ("algorithm", algorithms(), "an algorithm"),
+        ("algorithm", algorithms(), "an algorithm, or an average"),
         ("workload", WORKLOADS, "a set of parameters"),
         ("against", CONTENDERS, "a rival"),
     ):
@@ -138,7 +139,7 @@ def _cases(algorithm: list[str] | None, workload: list[str] | None) -> dict[str,
         workload: [
             name
             for name in dict.fromkeys(algorithm or algorithms())
-            if takes(algorithms()[name], sparse=WORKLOADS[workload].rows is not None)
+            if takes(find(name), sparse=WORKLOADS[workload].rows is not None)
         ]
         for workload in dict.fromkeys(workload or WORKLOADS)
     }

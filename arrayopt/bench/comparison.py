@@ -13,7 +13,6 @@ from arrayopt.bench.measure import (
     Effort,
     Timing,
     bandwidth,
-    bytes_per_element,
     take_turns,
 )
 from arrayopt.bench.memory import available_memory, rounds
@@ -180,8 +179,8 @@ def _round(results: list[Result], numbers: Problem, settings: Settings) -> list[
     reference = sides[REFERENCE]
     for result in results:
         result.failure = _difference(sides[result.contender], reference, result.algorithm)
-        if reference.optimizer:
-            result.moved = numbers.touched * bytes_per_element(reference.optimizer)
+        if reference.moved:
+            result.moved = numbers.touched * reference.moved()
     steps = {r.contender: sides[r.contender].step for r in results if not r.failure}
     if not numbers.sparse and 2 * numbers.nbytes >= OUT_OF_CACHE:
         steps |= {name: make(settings.threads) for name, make in YARDSTICKS.items()}

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import arrayopt.algorithms
+from arrayopt.bench.averaging import average, find, torch_average
 from arrayopt.bench.bowl import descent
+from arrayopt.bench.measure import bytes_per_element
 from arrayopt.bench.workloads import Problem
-from arrayopt.optimizer import Optimizer
 from arrayopt.parameter import Parameter
 from arrayopt.sparse_grad import SparseGrad
 
@@ -32,13 +32,13 @@ class Side:
         Takes one step, and returns when it is done.
     arrays : callable
         Returns the parameters as they are now.
-    optimizer : Optimizer or None
-        That of arrayopt, if it is one that updates all parameters by its rule.
+    moved : callable or None
+        Returns how many bytes a step has to move for an element, once some have been taken.
     """
 
     step: Callable[[], object]
     arrays: Callable[[], Sequence[NDArray[Any]]]
-    optimizer: Optimizer | None = None
+    moved: Callable[[], int] | None = None
 
 
 class Contender(ABC):
@@ -74,17 +74,26 @@ class Ours(Contender):
         self.options = options
 
     def offers(self, algorithm: str, sparse: bool) -> bool:
-        cls = getattr(arrayopt.algorithms, algorithm)
-        if not takes(cls, sparse) or not _accepts(cls, self.options):
+        cls = find(algorithm)
+        if not takes(cls, sparse):
             return False
+        array = np.zeros(1, np.float32)
         try:
-            cls([np.zeros(1, np.float32)], **self.options).implementation  # noqa: B018
+            if algorithm == "EMA":
+                average([array], [array], **self.options)
+            elif not _accepts(cls, self.options):
+                return False
+            else:
+                cls([array], **self.options).implementation  # noqa: B018
         except RuntimeError:  # no backend has this implementation
             return False
         return True
 
     def make(self, algorithm: str, problem: Problem) -> Side:
-        cls = getattr(arrayopt.algorithms, algorithm)
+        if algorithm == "EMA":
+            step, averages, moved = average(problem.starts, problem.grads, **self.options)
+            return Side(step, averages, lambda: moved)
+        cls = find(algorithm)
         arrays = [start.copy() for start in problem.starts]
         params = [Parameter(array) for array in arrays]
         bowl = algorithm == "LBFGS"
@@ -94,7 +103,11 @@ class Ours(Contender):
         if bowl:
             return Side(descent(cls, params, arrays, grads, problem), lambda: arrays)
         optimizer = cls(params, **self.options)
-        return Side(optimizer.step, lambda: [param.data for param in params], optimizer)
+        return Side(
+            optimizer.step,
+            lambda: [param.data for param in params],
+            lambda: bytes_per_element(optimizer),
+        )
 
 
 class Dense(Ours):
@@ -119,14 +132,16 @@ class TorchTensors(Contender):
 
     def cls(self, algorithm: str) -> Any:
         """The optimizer."""
-        return getattr(arrayopt.algorithms, algorithm)
+        return find(algorithm)
 
     def offers(self, algorithm: str, sparse: bool) -> bool:
-        return takes(getattr(arrayopt.algorithms, algorithm), sparse)
+        return takes(find(algorithm), sparse)
 
     def make(self, algorithm: str, problem: Problem) -> Side:
         import torch
 
+        if algorithm == "EMA":
+            return self.averaging(problem)
         # Each library allocates its own memory, as it does in a user's program: aligned and paged
         # as that library likes it.
         tensors = [torch.tensor(start, requires_grad=True) for start in problem.starts]
@@ -142,6 +157,13 @@ class TorchTensors(Contender):
         optimizer = cls(tensors, **self.options)
         return Side(optimizer.step, lambda: arrays)
 
+    def averaging(self, problem: Problem) -> Side:
+        """The update of an average."""
+        import torch
+
+        step, tensors, _ = average([*map(torch.tensor, problem.starts)], _torch_grads(problem))
+        return Side(step, lambda: [tensor.numpy() for tensor in tensors()])
+
 
 class Torch(TorchTensors):
     """torch.optim, in one of its implementations."""
@@ -156,9 +178,14 @@ class Torch(TorchTensors):
         return getattr(torch.optim, algorithm)
 
     def offers(self, algorithm: str, sparse: bool) -> bool:
+        if algorithm == "EMA":  # whose two ways are no options
+            return not sparse and "foreach" in self.options
         if sparse and self.options:  # torch's fused ones take none; of the others, one will do
             return False
         return super().offers(algorithm, sparse) and _accepts(self.cls(algorithm), self.options)
+
+    def averaging(self, problem: Problem) -> Side:
+        return Side(*torch_average(problem, _torch_grads(problem), multi=self.options["foreach"]))
 
 
 class Optax(Contender):
@@ -222,15 +249,15 @@ def installed(library: str) -> bool:
     return True
 
 
-def takes(cls: type[Optimizer], sparse: bool) -> bool:
+def takes(cls: Any, sparse: bool) -> bool:
     """Whether an algorithm takes sparse gradients, or else dense ones.
 
     Examples
     --------
-    >>> takes(arrayopt.algorithms.Adagrad, sparse=True)
+    >>> takes(find("Adagrad"), sparse=True)
     True
     """
-    return cls.gradients != ("dense" if sparse else "sparse")
+    return bool(cls.gradients != ("dense" if sparse else "sparse"))
 
 
 def _accepts(cls: Any, options: Mapping[str, bool]) -> bool:

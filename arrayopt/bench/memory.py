@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import arrayopt.algorithms
+from arrayopt.bench.averaging import find
 from arrayopt.bench.workloads import Problem
 
 __all__ = ["available_memory", "needed", "rounds"]
@@ -28,7 +28,7 @@ def needed(algorithm: str, numbers: Problem, sides: int) -> int:
     """About how many bytes so many sides need: their parameters, state and temporary arrays."""
     if algorithm == "LBFGS":  # its state is gone after a step, but large while it lasts
         return numbers.nbytes * (2 * sides + 16)
-    slots = getattr(arrayopt.algorithms, algorithm).state_table
+    slots = find(algorithm).state_table
     arrays = 1 + sum(not slot.scalar for slot in slots)
     return numbers.nbytes * (arrays * sides + 4)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import array_api_compat as compat
-import numpy as np
 
 from arrayopt.namespace import (
     Array,
@@ -101,15 +100,15 @@ class Tree:
 
 
 def plain_arrays(model: Any) -> dict[Any, Array] | None:
-    """The arrays of a list, tuple or mapping by key, if it is one of distinct NumPy arrays."""
+    """The arrays of a list, tuple or mapping by key, if it is one of distinct ones of one type."""
     if isinstance(model, Mapping):
         found = dict(model)
     elif isinstance(model, list | tuple):
         found = dict(enumerate(model))
     else:
         return None
-    plain = {*map(type, found.values())} == {np.ndarray}
-    return found if plain and len({*map(id, found.values())}) == len(found) else None
+    alike = len({*map(type, found.values())}) == 1 and is_array(next(iter(found.values())))
+    return found if alike and len({*map(id, found.values())}) == len(found) else None
 
 
 class _Slots:

@@ -25,7 +25,7 @@ class Import:
 class FirstStep:
     """The first step of a process, on a small array."""
 
-    params = ([name for name in ALGORITHMS if name != "LBFGS"], list(IMPLEMENTATIONS))
+    params = ([name for name in ALGORITHMS if name not in ("LBFGS", "EMA")], list(IMPLEMENTATIONS))
     param_names = ("algorithm", "implementation")
     timeout = 300
 

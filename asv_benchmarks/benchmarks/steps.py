@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from arrayopt.bench.averaging import find, names
 from arrayopt.bench.contenders import Ours, takes
 from arrayopt.bench.workloads import WORKLOADS, Problem, problem
-from arrayopt.demo.recipes import algorithms
 
 #: Whether to leave most combinations out: what ``make bench`` asks for.
 SHORT = bool(os.environ.get("ARRAYOPT_SHORT_BENCHMARK"))
 
-DENSE = [name for name, algorithm in algorithms().items() if takes(algorithm, sparse=False)]
-ALGORITHMS = ["AdamW", "SGD"] if SHORT else DENSE
+DENSE = [name for name in names() if takes(find(name), sparse=False)]
+ALGORITHMS = ["AdamW", "SGD", "EMA"] if SHORT else DENSE
 LARGE = ["resnet50", "gpt2"]
 IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
     "default": {},
