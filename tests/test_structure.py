@@ -88,6 +88,7 @@ def test_public_names_are_documented(name: str) -> None:
 SCHEDULERS = [getattr(lr_scheduler, name) for name in lr_scheduler.__all__]
 TAUGHT = [getattr(optim, name) for name in algorithms.__all__]
 TAUGHT += [*(s for s in SCHEDULERS if s is not lr_scheduler.LRScheduler), swa_utils.SWALR]
+TAUGHT += [swa_utils.AveragedModel]
 
 
 @pytest.mark.parametrize("cls", TAUGHT, ids=lambda cls: cls.__name__)
@@ -98,6 +99,15 @@ def test_an_algorithm_or_schedule_tells_its_equation_source_errors_and_an_exampl
     for part in (".. math::", "Parameters", "Raises", "References", "Examples", ">>> "):
         assert part in doc
     for parameter in list(inspect.signature(cls).parameters)[1:]:
+        assert parameter in doc
+
+
+@pytest.mark.parametrize("name", swa_utils.__all__)
+def test_what_averages_weights_is_documented(name: str) -> None:
+    entry = getattr(swa_utils, name)
+    doc = inspect.getdoc(entry) or ""
+    assert ">>> " in doc
+    for parameter in inspect.signature(entry).parameters:
         assert parameter in doc
 
 

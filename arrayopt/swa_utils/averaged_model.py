@@ -33,9 +33,6 @@ from arrayopt.swa_utils.trees import Tree, copied, is_foreign, plain_arrays
 
 __all__ = ["AveragedModel"]
 
-AvgFn = Callable[[Array, Array, int], Array]
-MultiAvgFn = Callable[[list[Array], list[Array], int], None]
-
 
 class AveragedModel(Module):
     r"""A copy of a model that keeps the running average of its weights.
@@ -122,8 +119,8 @@ class AveragedModel(Module):
         self,
         model: Any,
         device: Any = None,
-        avg_fn: AvgFn | None = None,
-        multi_avg_fn: MultiAvgFn | None = None,
+        avg_fn: Callable[[Array, Array, int], Array] | None = None,
+        multi_avg_fn: Callable[[list[Array], list[Array], int], None] | None = None,
         use_buffers: bool = False,
         *,
         foreach: bool | None = None,

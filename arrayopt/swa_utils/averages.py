@@ -188,8 +188,8 @@ class Averager:
         plan, self._last = self._last, None  # (another thread must not take it up)
         if plan is None or not plan.renew(averages, values, reading):
             plan = _Plan(averages, values, reading, label)
-        averages = plan.run(averages)
-        if plan.agenda.lasting and not plan.copies:
+        averages = plan.run(averages, values)
+        if plan.agenda.lasting:
             self._last = plan
         return averages
 
@@ -222,21 +222,17 @@ class _Plan:
         ]
         if problems:
             raise ValueError(f"the model is not like the averaged one: {'; '.join(problems)}")
-        values = [at_home(value, average) for average, value in zip(averages, values)]
         floating = [*map(is_floating, averages)]
+        self.averaged = [*itertools.compress(range(len(averages)), floating)]
+        self.copied = [index for index, averaged in enumerate(floating) if not averaged]
         self.cells = [_Cell() for _ in averages]
         self._fill(averages)
-        self.copies = [
-            (cell, convert(value, cell.data))
-            for cell, value, averaged in zip(self.cells, values, floating)
-            if not averaged
-        ]
         self.agenda = build(
             approach,
             "an average",
-            [*itertools.compress(self.cells, floating)],
-            [*itertools.compress(values, floating)],
-            lambda index: label([*itertools.compress(range(len(floating)), floating)][index]),
+            [self.cells[index] for index in self.averaged],
+            [at_home(values[index], averages[index]) for index in self.averaged],
+            lambda number: label(self.averaged[number]),
             {},
             reading,
             "dense",
@@ -252,18 +248,25 @@ class _Plan:
         if len(averages) != len(self.cells):
             return False
         self._fill(averages)
-        return self.agenda.adopt(reading) and self.agenda.renew(self.cells, [*values], {})
+        cells, values = self.cells, [*values]
+        if self.copied:
+            if any(
+                is_floating(averages[i]) or mismatch(values[i], averages[i]) for i in self.copied
+            ):
+                return False
+            cells, values = ([of[i] for i in self.averaged] for of in (cells, values))
+        return self.agenda.adopt(reading) and self.agenda.renew(cells, values, {})
 
-    def run(self, averages: Sequence[Array]) -> Sequence[Array]:
+    def run(self, averages: Sequence[Array], values: Sequence[Array]) -> Sequence[Array]:
         """Update the averages, and return them."""
         works = self.agenda.works
         for work in works:
             work.prepare()
         for work in works:
             work.run({})
-        for cell, value in self.copies:
-            assign(cell, value)
-        if self.copies or any([work.batch.rebind for work in works]):
+        for index in self.copied:
+            assign(self.cells[index], convert(values[index], averages[index]))
+        if self.copied or any([work.batch.rebind for work in works]):
             return [cell.data for cell in self.cells]
         return averages
 
@@ -285,7 +288,6 @@ class AveragingFunction:
 
     def __init__(self, average: Average) -> None:
         self.average = average
-        self._averager = Averager()
 
     def weight(self, num_averaged: Any) -> float:
         """How much the next model counts after `num_averaged` ones, an integer or a 0-d array."""
@@ -309,6 +311,10 @@ class AvgFn(AveragingFunction):
 
 class MultiAvgFn(AveragingFunction):
     """What `get_swa_multi_avg_fn` and `get_ema_multi_avg_fn` return."""
+
+    def __init__(self, average: Average) -> None:
+        super().__init__(average)
+        self._averager = Averager()
 
     def __call__(
         self,
