@@ -1455,3 +1455,29 @@ def test_a_schedule_tells_its_equation_source_errors_and_an_example(name):
     for attribute, member in vars(cls).items():
         if not attribute.startswith("_") and callable(member):
             assert inspect.getdoc(getattr(cls, attribute)), f"{name}.{attribute}"
+
+
+def test_a_member_that_fails_leaves_the_whole_chain_where_it_was():
+    opt = optim.SGD([np.zeros(1)], lr=1.0)
+    broken = [False]
+
+    def factor(step):
+        if broken[0]:
+            raise ZeroDivisionError
+        return 0.5
+
+    members = [lr_scheduler.MultiplicativeLR(opt, factor) for _ in range(2)]
+    members[0].lr_lambdas = [lambda step: 0.25]
+    chain = lr_scheduler.ChainedScheduler(members)
+    opt.step(grads=[np.zeros(1)])
+    chain.step()
+    assert opt.param_groups[0]["lr"] == 0.125
+    broken[0] = True
+    with pytest.raises(ZeroDivisionError):
+        chain.step()
+    assert opt.param_groups[0]["lr"] == 0.125
+    assert [s.last_epoch for s in (chain, *members)] == [1, 1, 1]
+    broken[0] = False
+    chain.step()
+    assert opt.param_groups[0]["lr"] == 0.125**2
+    assert chain.get_last_lr() == [0.125**2]

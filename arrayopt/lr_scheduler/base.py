@@ -26,6 +26,7 @@ _DERIVED = frozenset(
         "optimizer",
         "_closed",
         "_dynamic_threshold",
+        "_chained",
         "_exact",
         "_memo",
         "_plan",
@@ -378,15 +379,21 @@ class LRScheduler:
         if not self.chainable:
             self._jump(step)
             return
-        bases, known = self.base_lrs, len(self.base_lrs)
-        if known == len(groups):
+        new, closed = self._follow(step, rates.read_all(groups))
+        self._set(step, new, closed)
+
+    def _follow(self, step: int, present: list[float]) -> tuple[list[float], list[float]]:
+        """The rates of the next step, where they are `present` ones before, and the closed form."""
+        bases, known, own = self.base_lrs, len(self.base_lrs), self._closed
+        if known == len(present):
             closed, after = self._closed_form(step, bases)
         else:
             closed, after = self._closed_form(step, self._bases())
             self._add_groups()
-        present, own = rates.read_all(groups), self._closed
-        new = closed if present == own else self._changed(step, after, present, own, closed, known)
-        self._set(step, new, closed)
+            own = self._closed
+        if present == own:
+            return closed, closed
+        return self._changed(step, after, present, own, closed, known), closed
 
     def _closed_form(self, step: int, bases: list[float]) -> tuple[list[float], Any]:
         """The rates of a step, and what `_changed` needs to know: the multiplier."""

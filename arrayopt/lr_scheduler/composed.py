@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from arrayopt.groups import Group
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
@@ -407,6 +408,10 @@ class ChainedScheduler(_Composed):
             self._advance_silently(step, self._bases())
             self._set(step, self._closed, self._closed)
             return
+        rate = rates.floats(groups) if self._chained else None
+        if rate is not None:
+            self._follow_members(step, groups, rate)
+            return
         for member in self._schedulers:
             member._ready(metrics)
         for member in self._schedulers:
@@ -420,6 +425,19 @@ class ChainedScheduler(_Composed):
                 rates.write(group, closed[number])
         self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
         self._note()
+
+    def _follow_members(self, step: int, groups: list[Group], rate: list[float]) -> None:
+        """Go to a step through all members; their rates, which are floats, are written once."""
+        followed = []
+        for member in self._schedulers:
+            rate, closed = member._follow(member.last_epoch + 1, rate)
+            followed.append((member, rate, closed))
+        for member, new, closed in followed:
+            member.last_epoch += 1
+            member._last_lr, member._closed = new, closed
+        self.last_epoch, self._last_lr = step, rate
+        for group, value in zip(groups, rate):
+            group["lr"] = value
 
     def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
         product = 1.0
@@ -442,6 +460,8 @@ class ChainedScheduler(_Composed):
     def _find_closed(self) -> None:
         #: Whether the product is what the rates are, as long as nobody else changes them.
         self._exact = self._is_multiplier() and not any(map(_needs_metrics, self._schedulers))
+        #: Whether each member, by itself, makes new rates of those before.
+        self._chained = not self._exact and all(map(_follows, self._schedulers))
         groups = self.optimizer.param_groups
         closed = self._rates(NUMBERS, self.last_epoch) if self._exact else []
         self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
@@ -461,6 +481,12 @@ class ChainedScheduler(_Composed):
 
     def _budget(self) -> float:
         return min(member._budget() for member in self._schedulers)
+
+
+def _follows(scheduler: LRScheduler) -> bool:
+    """Whether a step is `_follow`, and nothing else."""
+    plain = type(scheduler)._advance is LRScheduler._advance
+    return plain and scheduler.chainable and not scheduler._torchs_get_lr
 
 
 def _needs_metrics(scheduler: LRScheduler) -> bool:

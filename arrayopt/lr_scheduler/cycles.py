@@ -403,13 +403,6 @@ class OneCycleLR(MomentumCycle):
     def _budget(self) -> float:
         return self.total_steps
 
-    def _check_budget(self, step: Any) -> None:
-        if step > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: expected at most {self.total_steps} steps, the total_steps that it "
-                f"was made for, but got step {step}"
-            )
-
     def _planned(self) -> list[_Phase]:
         """The phases, with the levels that the rates and momenta of all groups go between."""
         bases = self._bases()
@@ -435,7 +428,12 @@ class OneCycleLR(MomentumCycle):
         return plan
 
     def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
-        self._check_budget(t if xp is NUMBERS else t.max(initial=0))
+        last = t if xp is NUMBERS else t.max(initial=0)
+        if last > self.total_steps:
+            raise ValueError(
+                f"OneCycleLR: expected at most {self.total_steps} steps, the total_steps that it "
+                f"was made for, but got step {last}"
+            )
         groups, strategy = len(self.optimizer.param_groups), self._anneal_func_type
         if not self._plan or len(self._plan[0].levels) != (1 + self.cycle_momentum) * groups:
             self._plan = self._planned()

@@ -156,8 +156,8 @@ class ReduceLROnPlateau(LRScheduler):
         if epoch is not None:
             warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
             check_integer("epoch", epoch, 0)
-        current = metrics
-        if type(current) is not float or len(self.min_lrs) != len(self.optimizer.param_groups):
+        current, groups = metrics, self.optimizer.param_groups
+        if type(current) is not float or len(self.min_lrs) != len(groups):
             self._ready(metrics)
             current = float(metrics)
         better = (
@@ -177,7 +177,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.num_bad_epochs = bad
         self.cooldown_counter = cooldown
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        self._last_lr = rates.read_all(self.optimizer.param_groups)
+        self._last_lr = rates.read_all(groups)
 
     def _ready(self, metrics: Any) -> None:
         if metrics is None:

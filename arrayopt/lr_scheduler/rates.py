@@ -11,6 +11,7 @@ from arrayopt.options import python_number
 
 __all__ = [
     "check_optimizer",
+    "floats",
     "like",
     "read",
     "read_all",
@@ -68,6 +69,12 @@ def read(group: Group, key: str = "lr") -> float:
     if type(value) is float:
         return value
     return value.item() if hasattr(value, "item") else python_number(value)  # type: ignore[no-any-return]
+
+
+def floats(groups: list[Group]) -> list[float] | None:
+    """The rates of all groups, if they are Python floats, which need no care."""
+    values = [group["lr"] for group in groups]
+    return values if {*map(type, values)} == {float} else None
 
 
 def read_all(groups: list[Group]) -> list[float]:
