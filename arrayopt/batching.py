@@ -23,6 +23,7 @@ from arrayopt.namespace import (
     detach,
     device,
     is_array,
+    is_masked,
     is_sparse,
     is_writeable,
     library,
@@ -686,7 +687,7 @@ def state_number(value: Any, name: str, label: str) -> int | float:
 
 def _plain(value: Any, label: str) -> Any:
     """A NumPy array without what a subclass makes of its operators; other values as they are."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(
             f"{label}: masked arrays are not supported, since a step would not know their mask; "
             "fill it first"

@@ -27,6 +27,7 @@ __all__ = [
     "is_array",
     "is_complex",
     "is_floating",
+    "is_masked",
     "is_sparse",
     "is_writeable",
     "library",
@@ -76,6 +77,11 @@ def is_sparse(obj: object) -> bool:
         return "sparse" in str(getattr(obj, "layout", ""))  # is_sparse means COO alone
     homes = (cls.__module__ for cls in type(obj).__mro__)
     return any(".sparse" in f".{home}" for home in homes) and hasattr(obj, "nnz")
+
+
+def is_masked(obj: object) -> bool:
+    """Whether `obj` is an array of NumPy some of whose elements may not count."""
+    return isinstance(obj, np.ma.MaskedArray)
 
 
 def is_floating(array: Array) -> bool:

@@ -14,6 +14,7 @@ from arrayopt.namespace import (
     detach,
     is_array,
     is_floating,
+    is_masked,
     is_sparse,
     is_writeable,
     overlaps_itself,
@@ -345,7 +346,7 @@ def assign(entry: Any, value: Array) -> None:
 
 def mismatch(value: Any, like: Array) -> str:
     """Why `value` cannot be copied into `like`; empty if it can."""
-    if not is_array(value) or is_sparse(value):
+    if not is_array(value) or is_sparse(value) or is_masked(value):
         return f"expected a dense array, but got {type(value).__name__}"
     if tuple(value.shape) != tuple(like.shape):
         return f"expected shape {tuple(like.shape)}, but got {tuple(value.shape)}"

@@ -119,9 +119,10 @@ class _Plan:
         The small arrays, whose gradients are copied to `arena`.
     direct : list of int
         The others, whose gradients are read where they are. Their rows come last.
-    kept : list of array
+    kept : list of weakref
         The gradients of the packed arrays, if they were the same arrays in the last step: then
-        they are not copied, and read where they are.
+        they are not copied, and read where they are. (Where an array is, is not asked again: one
+        that is pointed to other memory in place, as ``resize(refcheck=False)`` does, is not seen.)
     """
 
     def __init__(self, structure: Structure, batch: Batch) -> None:
@@ -155,7 +156,7 @@ class _Plan:
         resting = len(self.table) - len(self.owners)
         self.resting, self.moving = self.table[:resting], self.table[resting:]
         self.copied = self.resting[:, GRAD].copy()
-        self.kept: list[Array] = []
+        self.kept: list[weakref.ref[Any]] = []
         self.seen: weakref.ref[Any] | None = None
         self.tries = TRIES
         self.sizes = self.table[:, -1].tolist()
@@ -230,7 +231,7 @@ class _Plan:
     def _supply(self, grads: Sequence[Array]) -> None:
         """Copy the gradients of the packed arrays side by side, unless they keep coming again."""
         if self.kept:
-            if all(map(is_, grads, self.kept)):
+            if all(map(is_, grads, [kept() for kept in self.kept])):
                 return
             self.resting[:, GRAD] = self.copied
             self.kept = []
@@ -248,7 +249,7 @@ class _Plan:
         if not all([grad.flags.c_contiguous and grad.dtype == dtype for grad in grads]):
             return False
         self.resting[:, GRAD] = self.library.addresses([grad for grad in grads if grad.size])
-        self.kept = [*grads]
+        self.kept = [*map(weakref.ref, grads)]
         return True
 
     def _copy(self, grads: Sequence[Array]) -> None:

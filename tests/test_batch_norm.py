@@ -131,6 +131,22 @@ def test_weighted_statistics_count_every_sample_alike(sizes):
     np.testing.assert_allclose(twin[1].running_mean, inputs, rtol=1e-12, atol=1e-14)
 
 
+def test_a_layer_that_a_batch_passes_by_does_not_count_it():
+    class Sometimes(Module):
+        def __init__(self):
+            self.always, self.norm = BatchNorm(3), BatchNorm(3)
+
+        def __call__(self, x):
+            return self.always(x) if len(x) == 4 else self.norm(self.always(x) + x)
+
+    model, batches = Sometimes(), data((4, 6, 4, 2))
+    update_bn(batches, model, weighted=True)
+    inputs = [(x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5) + x for x in batches[1::2]]
+    np.testing.assert_allclose(
+        model.norm.running_mean.data, np.concatenate(inputs).mean(axis=0), rtol=1e-12
+    )
+
+
 def test_batches_of_the_same_length_need_no_weights():
     plain, weighted = BatchNorm(3), BatchNorm(3)
     update_bn(data(), plain)
@@ -174,6 +190,11 @@ def test_a_dict_needs_a_batch_fn():
     with pytest.raises(TypeError, match="but got a dict; pass batch_fn"):
         update_bn([{"x": np.ones((2, 3))}], model)
     assert all((a == b).all() for a, b in zip(statistics(model.norm), before))
+
+
+def test_an_empty_list_is_no_batch():
+    with pytest.raises(ValueError, match=r"a batch that begins with an array, but got \[\]"):
+        update_bn([[]], BatchNorm(3))
 
 
 @pytest.mark.parametrize("batch", [np.float64(1), np.ones(()), np.ones((0, 3))])

@@ -81,13 +81,13 @@ def test_every_algorithm_ends_where_torch_does(few, name):
 @pytest.mark.parametrize("average", ["swa", "ema"])
 @pytest.mark.parametrize("name", ["SGD", "Adam", "LBFGS", "SparseAdam"])
 def test_every_average_ends_where_torch_does(few, name, average):
-    run = train(algorithms()[name], recipe(name), few, epochs=3, seed=3, average=average)
+    run = train(algorithms()[name], recipe(name), few, epochs=6, seed=3, average=average)
     averaging = run.averaging
     steps = len(run.seconds)
     assert (
-        averaging.averaged.n_averaged == len(averaging.taken) == (steps if average == "ema" else 1)
+        averaging.averaged.n_averaged == len(averaging.taken) == (steps if average == "ema" else 2)
     )
-    assert len(averaging.losses) == len(run.test_losses) == len(run.losses) == 4
+    assert len(averaging.losses) == len(run.test_losses) == len(run.losses) == 7
     assert average_agreement(run, batches(few.x_train)).ok
     final = averaging.averaged.module.layers[0].weight.data
     final *= 1 + 1e-9

@@ -209,7 +209,7 @@ def test_gradients_that_come_again_are_read_where_they_are(coming, other, dtype)
         assert all(map(same_bits, params, expected))
         (plan,) = (plan for work in fused._last[0].works for plan in work.batch.memo.values())
         kept.append(bool(plan.kept))
-        assert not plan.kept or all(a is b for a, b in zip(plan.kept, grads[:3]))
+        assert not plan.kept or all(a() is b for a, b in zip(plan.kept, grads[:3]))
     if coming == "the same":
         assert all(kept[3:])
     if coming == "all others":

@@ -199,6 +199,20 @@ def test_gradients_are_not_kept_alive(size: int, foreach: bool | None) -> None:
         assert kept() is None
 
 
+def test_gradients_that_came_again_are_not_kept_alive() -> None:
+    params = [optim.Parameter(np.ones(10)), optim.Parameter(np.ones(3))]
+    opt = optim.Adam(params)
+    for param in params:
+        param.grad = np.ones(param.shape)
+    for _ in range(6):
+        opt.step()
+    kept = [weakref.ref(param.grad) for param in params]
+    opt.zero_grad()
+    del param
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None]
+
+
 def test_parameters_of_a_group_that_is_gone_are_not_kept_alive() -> None:
     opt, _ = make()
     other = optim.Parameter(np.ones(3))

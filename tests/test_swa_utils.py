@@ -154,6 +154,36 @@ def test_a_thousand_updates_are_torchs(implementation, how, use_buffers, dtype):
         assert implementation in ("default", entry.implementation)
 
 
+@pytest.mark.parametrize("how", ["default", "ema avg", "ema multi", "ema multi, 0.3"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_in_single_precision_the_error_is_no_larger_than_torchs(implementation, how):
+    """The error of 300 updates against double precision: at most 1.25 times torch's own."""
+    rng = np.random.default_rng(17)
+    name, options = FUNCTIONS[how]
+    start = rng.normal(size=5000).astype(np.float32)
+    model, twin, exact = (
+        [start.copy()],
+        torch.nn.ParameterList([torch.tensor(start)]),
+        [start.astype("f8")],
+    )
+    switches = IMPLEMENTATIONS[implementation]
+    ours = AveragedModel(model, **function(swa_utils, name, options), **switches)
+    double = AveragedModel(exact, **function(swa_utils, name, options), **switches)
+    torchs = theirs.AveragedModel(twin, **function(theirs, name, options))
+    for _ in range(300):
+        model[0] += rng.normal(size=5000).astype(np.float32) * np.float32(0.01)
+        twin[0].data.copy_(torch.tensor(model[0]))
+        exact[0][...] = model[0]
+        for averaged, each in ((ours, model), (torchs, twin), (double, exact)):
+            averaged.update_parameters(each)
+    expected = double.module[0]
+    error, limit = (
+        np.sqrt(np.mean((np.asarray(found) - expected) ** 2))
+        for found in (ours.module[0], torchs.module[0].detach())
+    )
+    assert error <= 1.25 * limit
+
+
 @pytest.mark.parametrize("how", [how for how in FUNCTIONS if how != "default"])
 def test_functions_called_by_hand_are_torchs(how):
     rng = np.random.default_rng(1)
@@ -311,6 +341,76 @@ def test_an_array_that_stands_twice_is_averaged_once():
     assert averaged.module["encoder"] is averaged.module["decoder"]
     assert averaged.module["encoder"].tolist() == [3.0]
     assert [*averaged.state_dict()] == ["n_averaged", "module.encoder"]
+
+
+@pytest.mark.parametrize("kind", ["parameters", "both"])
+def test_parameters_on_one_array_are_averaged_once_each(kind):
+    w = np.zeros(1)
+    model = [Parameter(w), Parameter(w)] if kind == "parameters" else {"p": Parameter(w), "w": w}
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    averaged.update_parameters(model)
+    w[...] = 1
+    averaged.update_parameters(model)
+    assert [a.tolist() for a in flat(averaged.module)] == [[0.5], [0.5]]
+
+
+@pytest.mark.parametrize(
+    "model", [{1: np.ones(1), "1": np.ones(2)}, {"a.b": np.ones(1), "a": {"b": np.ones(2)}}]
+)
+def test_two_arrays_of_one_name_are_refused(model):
+    with pytest.raises(ValueError, match="expected arrays of different names, but two are called"):
+        AveragedModel(model)
+
+
+def test_gradients_are_not_copied():
+    param = Parameter(np.ones(2))
+    param.grad = np.ones(2)
+    averaged = AveragedModel([param])
+    assert averaged.module[0].grad is None
+    assert param.grad is not None
+
+
+def test_containers_of_all_kinds_keep_their_kind_and_their_ties():
+    from collections import OrderedDict
+
+    shared = [np.ones(2, np.float16)]
+    model = OrderedDict(a=(shared,), b=shared)
+    averaged = AveragedModel(model)
+    averaged.update_parameters(model)
+    assert type(averaged.module) is OrderedDict
+    assert averaged.module["a"][0] is averaged.module["b"]
+    assert averaged.module["b"][0].dtype == np.float32
+
+
+def test_half_precision_tensors_in_a_graph_leave_it():
+    model = [torch.ones(2, requires_grad=True, dtype=torch.float16)]
+    averaged = copy.deepcopy(AveragedModel(model))
+    averaged.update_parameters(model)
+    averaged.update_parameters(model)
+    assert averaged.module[0].is_leaf
+    assert averaged.module[0].requires_grad
+
+
+def test_an_expanded_buffer_gets_memory_of_its_own():
+    class Expanded(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(2))
+            self.register_buffer("b", torch.ones(1).expand(3))
+
+    model = Expanded()
+    averaged = AveragedModel(model, use_buffers=True)
+    for _ in range(3):
+        averaged.update_parameters(model)
+    assert averaged.module.b.tolist() == [1, 1, 1]
+
+
+def test_masked_arrays_are_refused_at_once():
+    masked = np.ma.masked_array([1.0, 2.0], [True, False])
+    with pytest.raises(TypeError, match="0: masked arrays are not supported"):
+        AveragedModel([masked])
+    with pytest.raises(ValueError, match="0: expected a dense array, but got MaskedArray"):
+        AveragedModel([np.ones(2)]).update_parameters([masked])
 
 
 class Immutable(Module):
@@ -583,13 +683,46 @@ def test_a_model_that_is_gone_leaves_nothing():
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn())
     for _ in range(3):
         averaged.update_parameters(model)
-    dead = [weakref.ref(model), weakref.ref(model.weight), weakref.ref(model.inner[1])]
+    dead = [weakref.ref(model), weakref.ref(model.weight), weakref.ref(model.weight.data)]
     del model
     gc.collect()
     assert all(ref() is None for ref in dead)
     other = net(np.random.default_rng(8))
     averaged.update_parameters(other)
     assert averaged.n_averaged == 4
+
+
+@pytest.mark.parametrize("kind", ["module", "list"])
+def test_values_are_not_kept_alive(kind):
+    model = net(np.random.default_rng(7)) if kind == "module" else [np.ones(3), np.ones(4)]
+    averaged = AveragedModel(model)
+    for _ in range(6):
+        averaged.update_parameters(model)
+    dead = weakref.ref(flat(model)[0])
+    del model
+    gc.collect()
+    assert dead() is None
+    assert averaged.n_averaged == 6
+
+
+def test_a_model_whose_parts_refer_to_it_is_not_kept_alive():
+    class Part(Module):
+        def __init__(self, parent):
+            self.parent = parent
+            self.weight = Parameter(np.ones(2))
+
+    class Whole(Module):
+        def __init__(self):
+            self.part = Part(self)
+
+    model = Whole()
+    averaged = AveragedModel(model)
+    for _ in range(3):
+        averaged.update_parameters(model)
+    dead = weakref.ref(model)
+    del model
+    gc.collect()
+    assert dead() is None
 
 
 def test_several_models_may_be_averaged_in_turn():
@@ -643,7 +776,7 @@ def test_a_model_that_does_not_match_changes_nothing(bad, use_buffers, how, upda
     spoil, message = BAD_MODELS[bad]
     spoil(model)
     for attempt in (averaged.update_parameters, lambda m: averaged.swapped_into(m).__enter__()):
-        with pytest.raises(ValueError, match=f"not like the averaged one: .*{message}"):
+        with pytest.raises(ValueError, match=f"is not like the averages: .*{message}"):
             attempt(model)
     after = averaged.state_dict()
     assert all((after[name] == before[name]).all() for name in before)
@@ -746,7 +879,7 @@ def test_swapping_in_is_the_averaged_model_and_back_is_the_model():
         assert all(a is b for a, b in zip(model.state_dict().values(), arrays))
         model.inner[1].data += 1  # statistics that a forward pass changes
         model.weight.data = np.zeros((3, 4))
-        with pytest.raises(RuntimeError, match="cannot be updated while it is swapped into"):
+        with pytest.raises(RuntimeError, match="cannot be updated inside of swapped_into"):
             averaged.update_parameters(model)
     assert all(a is b for a, b in zip(model.state_dict().values(), arrays))
     assert all((a == b).all() for a, b in zip(arrays, before))
@@ -777,6 +910,52 @@ def test_one_array_that_cannot_be_put_back_does_not_keep_the_others():
     assert [a.tolist() for a in model] == [[2, 2], [1, 1], [2, 2]]
 
 
+@pytest.mark.parametrize("kind", ["list", "tuple", "dict", "nested", "parameters", "modules"])
+def test_every_kind_of_model_is_swapped_and_put_back(kind):
+    model = models(np.random.default_rng(5))[kind]
+    averaged = AveragedModel(model, use_buffers=True)
+    averaged.update_parameters(model)
+    expected = [a.copy() for a in flat(averaged.module)]
+    arrays = flat(model)
+    for array in arrays:
+        array += 1
+    before = [a.copy() for a in arrays]
+    with averaged.swapped_into(model):
+        assert all((a == e).all() for a, e in zip(flat(model), expected))
+    assert all(a is b for a, b in zip(flat(model), arrays))
+    assert all((a == b).all() for a, b in zip(arrays, before))
+
+
+def test_an_array_that_is_taken_out_meanwhile_is_put_back():
+    model = [np.ones(1), np.ones(1)]
+    averaged = AveragedModel(model)
+    first = model[0]
+    first += 1
+    with averaged.swapped_into(model):
+        model[0] = np.zeros(1)
+    assert model[0] is first
+    assert first.tolist() == [2.0]
+    with pytest.raises(IndexError), averaged.swapped_into(model):
+        model.clear()
+    assert first.tolist() == [2.0]
+
+
+def test_swaps_may_end_in_any_order_and_are_not_saved():
+    averaged = AveragedModel([np.zeros(1)])
+    models = [np.ones(1)], [np.ones(1)]
+    one, two = (averaged.swapped_into(model) for model in models)
+    one.__enter__()
+    two.__enter__()
+    saved = pickle.loads(pickle.dumps(averaged)), copy.deepcopy(averaged)
+    one.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="inside of swapped_into"):
+        averaged.update_parameters(models[0])
+    two.__exit__(None, None, None)
+    for each in (averaged, *saved):
+        each.update_parameters(models[0])
+        assert each.n_averaged == 1
+
+
 def test_swapping_nests():
     model = [np.array([0.0])]
     one, two = AveragedModel([np.array([1.0])]), AveragedModel([np.array([2.0])])
@@ -786,7 +965,7 @@ def test_swapping_nests():
         assert model[0].tolist() == [1.0]
         with one.swapped_into(model):
             pass
-        with pytest.raises(RuntimeError, match="swapped into"):
+        with pytest.raises(RuntimeError, match="inside of swapped_into"):
             one.update_parameters(model)
     assert model[0].tolist() == [0.0]
 
@@ -840,6 +1019,12 @@ def test_loading_checks_first():
     with pytest.raises(RuntimeError, match="missing keys: n_averaged"):
         averaged.load_state_dict({k: v for k, v in bad.items() if k != "n_averaged"})
     assert averaged.n_averaged == 1
+    for count in (-1, 2.5, "2"):
+        with pytest.raises((ValueError, TypeError), match="n_averaged"):
+            averaged.n_averaged = count
+    with pytest.raises(ValueError, match=r"n_averaged: .* but got .*-3"):
+        averaged.load_state_dict({**averaged.state_dict(), "n_averaged": np.array(-3)})
+    assert averaged.n_averaged == 1
     averaged.n_averaged = 0
     model.weight.data[...] = 7
     averaged.update_parameters(model)
@@ -847,7 +1032,6 @@ def test_loading_checks_first():
 
 
 def test_state_of_torchs_averaged_model_is_loaded():
-    model = net(np.random.default_rng(15))
     twin = torch.nn.Linear(3, 4).double()
     torchs = theirs.AveragedModel(twin)
     for _ in range(3):
@@ -856,7 +1040,6 @@ def test_state_of_torchs_averaged_model_is_loaded():
     ours.load_state_dict(torchs.state_dict())
     assert ours.n_averaged == 3
     assert (ours.module["weight"] == twin.weight.detach().numpy()).all()
-    del model
 
 
 def test_functions_can_be_pickled():
@@ -869,6 +1052,39 @@ def test_functions_can_be_pickled():
         again = pickle.loads(pickle.dumps(fn))
         assert repr(again) == repr(fn)
         assert again.weight(3) == fn.weight(3)
+
+
+def test_an_average_that_two_models_share_does_not_begin_again():
+    calls = []
+
+    def decay(step):
+        calls.append(step)
+        return 0.5
+
+    fn = get_ema_multi_avg_fn(decay, bias_correction=True)
+    old, new = ([np.zeros(1)] for _ in range(2))
+    for count in range(300, 320):
+        fn(old, [np.ones(1)], count)
+        fn(new, [np.ones(1)], count - 300)
+    assert len(calls) < 400
+
+
+def test_torch_modules_train_in_their_own_way():
+    class Frozen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(2)
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.training = False
+            return self
+
+    averaged = AveragedModel(Frozen())
+    assert averaged.train() is averaged
+    assert (averaged.training, averaged.module.training) == (True, True)
+    assert averaged.module.norm.training is False
+    assert [name for name, _ in averaged.named_children()] == ["module"]
 
 
 def test_it_shows_what_it_is():

@@ -6,17 +6,18 @@ import contextlib
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from arrayopt.batching import ImplementationReport, choices, reports
+from arrayopt.batching import ImplementationReport, choices, reports, state_number
 from arrayopt.namespace import (
     Array,
     array_namespace,
     convert,
     detach,
     is_floating,
+    is_masked,
     is_writeable,
     library,
 )
@@ -28,6 +29,7 @@ from arrayopt.swa_utils.averages import (
     EqualAverage,
     approach,
     at_home,
+    unlike,
 )
 from arrayopt.swa_utils.trees import Tree, copied, is_foreign, plain_arrays
 
@@ -133,7 +135,11 @@ class AveragedModel(Module):
                 raise TypeError(f"{name} must be callable, but got {type(function).__name__}")
         if callable(device):
             raise TypeError(f"expected a device, but got {device!r}; pass it as multi_avg_fn=")
-        if not any(is_floating(entry.data) for entry in Tree(model).parameters.values()):
+        given = Tree(model)
+        for name, entry in given.parameters.items():
+            if is_masked(entry.data):
+                raise TypeError(f"{name}: masked arrays are not supported; fill it first")
+        if not any(is_floating(entry.data) for entry in given.parameters.values()):
             raise ValueError(f"expected a model with weights, but {type(model).__name__} has none")
         self._own: Tree | None = None
         self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
@@ -155,7 +161,7 @@ class AveragedModel(Module):
 
     @n_averaged.setter
     def n_averaged(self, count: int) -> None:
-        vars(self)["n_averaged"].data[...] = count
+        vars(self)["n_averaged"].data[...] = state_number(count, "step", "n_averaged")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged model."""
@@ -180,13 +186,19 @@ class AveragedModel(Module):
         ------
         ValueError
             If it does not match. Nothing has changed then.
+        TypeError
+            If it is no model; or if an average cannot be written to, which a `multi_avg_fn` has to.
         RuntimeError
             Inside of `swapped_into`.
+
+        Notes
+        -----
+        If a `multi_avg_fn` of one's own raises, what it has done to the averages is not undone.
         """
         if self._swapped:
             raise RuntimeError(
-                "the average cannot be updated while it is swapped into a model, whose own weights "
-                "are not there"
+                "an average cannot be updated inside of swapped_into: the model there has the "
+                "average for its weights"
             )
         own = self._tree()
         values = self._values(model)
@@ -276,8 +288,8 @@ class AveragedModel(Module):
         """The arrays of another model, in the order of the averages."""
         own = self._tree()
         plain = plain_arrays(model)
-        if plain and [*plain] == own.keys:
-            return [*plain.values()]
+        if plain and own.keys and len(plain) == len(own.keys) and plain.keys() >= {*own.keys}:
+            return [plain[key] for key in own.keys]
         other = self._read(model)
         _match(other, own)
         if [*other.entries] == [*own.entries]:
@@ -289,15 +301,16 @@ class AveragedModel(Module):
         seen, tree = self._seen
         if tree is None or seen is None or seen() is not model or not tree.holds(model):
             tree = Tree(model)
-            if isinstance(model, Module):
+            if isinstance(model, Module) and not tree.refers_to(model):
                 self._seen = weakref.ref(model, self._forget), tree
         return tree
 
     def _forget(self, _: Any = None) -> None:
         self._seen = None, None
+        self._averager.forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_own": None, "_seen": (None, None)}
+        return {**vars(self), "_own": None, "_seen": (None, None), "_swapped": 0}
 
     # Evaluating
 
@@ -306,8 +319,8 @@ class AveragedModel(Module):
         """Evaluate a model with the averaged weights: a context manager.
 
         Inside of it, the parameters and buffers of `model` have the values of the averages, in its
-        own memory; on leaving it, however that may be, they are what they were before, whatever
-        has been done to them meanwhile.
+        own memory; on leaving it, however that may be, they have the values of before, whatever has
+        been written to them meanwhile.
 
         Parameters
         ----------
@@ -331,16 +344,19 @@ class AveragedModel(Module):
         """
         own, other = self._tree(), Tree(model)
         _match(other, own)
-        _checked(own.entries, [other.entries[name].data for name in own.entries])
+        _compare(own.entries, [other.entries[name].data for name in own.entries])
         averages = _checked(other.entries, [own.entries[name].data for name in other.entries])
         with contextlib.ExitStack() as stack:
-            stack.callback(setattr, self, "_swapped", self._swapped)
-            self._swapped += 1
+            stack.callback(self._swap, -1)
+            self._swap(1)
             for entry, _ in averages:
                 stack.callback(_put_back, entry, entry.data, _content(entry.data))
             for entry, value in averages:
                 assign(entry, value)
             yield model
+
+    def _swap(self, change: int) -> None:
+        self._swapped += change
 
     # Being a Module, whatever has been averaged
 
@@ -358,6 +374,25 @@ class AveragedModel(Module):
         yield from super().named_modules(prefix)
         if is_foreign(self.module):
             yield from self.module.named_modules(prefix=_below(prefix))
+
+    def named_children(self) -> Iterator[tuple[str, Any]]:
+        yield from super().named_children()
+        if is_foreign(self.module):
+            yield "module", self.module
+
+    def train(self, mode: bool = True) -> Self:
+        if not is_foreign(self.module):
+            return super().train(mode)
+        self.module.train(mode)
+        self.training = mode
+        return self
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Array], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        if "n_averaged" in state_dict:
+            state_number(state_dict["n_averaged"], "step", "n_averaged")
+        return super().load_state_dict(state_dict, strict)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
         yield "n_averaged", vars(self)["n_averaged"]
@@ -392,31 +427,44 @@ def _match(other: Tree, own: Tree) -> None:
             )
             if names.keys() - others.keys()
         ]
-        raise ValueError(f"the model is not like the averaged one: {'; '.join(problems)}")
+        raise unlike(problems)
+
+
+def _compare(entries: Mapping[str, Any], values: Sequence[Array], first: int = 0) -> None:
+    """Raise if a value, from the first on, does not fit its entry.
+
+    Raises
+    ------
+    ValueError
+    """
+    rows = itertools.islice(zip(entries.items(), values), first, None)
+    problems = [
+        f"{name}: {problem}"
+        for (name, entry), value in rows
+        if (problem := mismatch(value, entry.data))
+    ]
+    if problems:
+        raise unlike(problems)
 
 
 def _checked(
     entries: Mapping[str, Any], values: Sequence[Array], first: int = 0
 ) -> list[tuple[Any, Array]]:
-    """Entries and the values that they are to be given, from the first of them on.
+    """Entries and the values that they are to be given, from the first on.
 
     Raises
     ------
     ValueError
         If one does not fit.
     """
-    problems, pairs = [], []
-    for name, value in itertools.islice(zip(entries, values), first, None):
-        array = entries[name].data
-        problem = mismatch(value, array)
-        if problem:
-            problems.append(f"{name}: {problem}")
-        else:
-            fitting = at_home(value, array) if is_writeable(array) else convert(value, array)
-            pairs.append((entries[name], fitting))
-    if problems:
-        raise ValueError(f"the model is not like the averaged one: {'; '.join(problems)}")
-    return pairs
+    _compare(entries, values, first)
+    return [
+        (
+            entry,
+            at_home(value, entry.data) if is_writeable(entry.data) else convert(value, entry.data),
+        )
+        for entry, value in itertools.islice(zip(entries.values(), values), first, None)
+    ]
 
 
 def _content(array: Array) -> Array | None:
@@ -427,6 +475,6 @@ def _content(array: Array) -> Array | None:
 
 
 def _put_back(entry: Any, array: Array, content: Array | None) -> None:
-    entry.data = array
     if content is not None:
         detach(array)[...] = content
+    entry.data = array

@@ -39,7 +39,11 @@ __all__ = [
     "get_ema_multi_avg_fn",
     "get_swa_avg_fn",
     "get_swa_multi_avg_fn",
+    "unlike",
 ]
+
+#: How many sums of logarithms an average remembers: models that share its function take turns.
+SUMS = 8
 
 #: A decay rate, or one for each number of models averaged so far.
 Decay = float | Callable[[int], float]
@@ -83,7 +87,8 @@ class ExponentialAverage(Average):
         self.decay = decay
         self.warmup = warmup
         self.bias_correction = bias_correction
-        self._sum = (0, 0.0)  # the logarithms of the first decay rates
+        #: The sums of the logarithms of the first decay rates, by how many these are: the last few.
+        self._sums: dict[int, float] = {}
         if not callable(decay):
             self.decay = python_number(decay)
             self._checked(self.decay, "")
@@ -123,12 +128,13 @@ class ExponentialAverage(Average):
         """The logarithm of the product of the first `count` decay rates."""
         if not (self.warmup or callable(self.decay)):
             return count * _log(self.decay)
-        known, total = self._sum
-        if known > count:
-            known, total = 0, 0.0
+        known = max((n for n in self._sums if n <= count), default=0)
+        total = self._sums.pop(known, 0.0)
         for number in range(known, count):
             total += _log(self.decay_at(number))
-        self._sum = count, total
+        self._sums[count] = total
+        while len(self._sums) > SUMS:
+            del self._sums[next(iter(self._sums))]
         return total
 
     def __repr__(self) -> str:
@@ -193,6 +199,10 @@ class Averager:
             self._last = plan
         return averages
 
+    def forget(self) -> None:
+        """Keep nothing for the next time."""
+        self._last = None
+
     def __getstate__(self) -> dict[str, Any]:
         return {"switches": self.switches, "_last": None}
 
@@ -221,7 +231,7 @@ class _Plan:
             if (problem := mismatch(value, average))
         ]
         if problems:
-            raise ValueError(f"the model is not like the averaged one: {'; '.join(problems)}")
+            raise unlike(problems)
         floating = [*map(is_floating, averages)]
         self.averaged = [*itertools.compress(range(len(averages)), floating)]
         self.copied = [index for index, averaged in enumerate(floating) if not averaged]
@@ -269,6 +279,11 @@ class _Plan:
         if self.copied or any([work.batch.rebind for work in works]):
             return [cell.data for cell in self.cells]
         return averages
+
+
+def unlike(problems: Sequence[str]) -> ValueError:
+    """The error that arrays do not fit their averages."""
+    return ValueError(f"what is averaged is not like the averages: {'; '.join(problems)}")
 
 
 def at_home(value: Array, like: Array) -> Array:
@@ -350,8 +365,8 @@ def get_swa_avg_fn() -> AvgFn:
     Returns
     -------
     callable
-        ``fn(averaged_param, current_param, num_averaged)`` returns the new average. It does not
-        write to its arguments. It can be pickled.
+        ``fn(averaged_param, current_param, num_averaged)`` returns the new average (of integers,
+        the current ones). It does not write to its arguments. It can be pickled.
 
     References
     ----------
@@ -418,8 +433,8 @@ def get_ema_avg_fn(
     Returns
     -------
     callable
-        ``fn(averaged_param, current_param, num_averaged)`` returns the new average. It does not
-        write to its arguments. It can be pickled, if `decay` can.
+        ``fn(averaged_param, current_param, num_averaged)`` returns the new average (of integers,
+        the current ones). It does not write to its arguments. It can be pickled, if `decay` can.
 
     Raises
     ------

@@ -57,11 +57,14 @@ def update_bn(
     Notes
     -----
     When it is over, each layer has its momentum again, and each module its own training flag,
-    whatever has happened; after an exception, the layers have their old statistics as well.
+    whatever has happened; after an exception, these layers have their old statistics as well, as
+    far as they are buffers. What else a model changes in training mode is changed.
 
     A layer of batch normalization is recognised by ``reset_running_stats()``, which sets its
-    statistics (all of its buffers) to what they are before the first batch, and by the attribute
-    ``momentum``: the weight of the next batch in the statistics, or None for a cumulative mean.
+    statistics to what they are before the first batch, and by the attribute ``momentum``: the
+    weight of the next batch in the statistics, or None for a cumulative mean. It may count the
+    batches that it has seen in a buffer ``num_batches_tracked``, as torch's do: then
+    ``weighted=True`` knows of batches that passed it by.
 
     Examples
     --------
@@ -93,16 +96,19 @@ def update_bn(
                 layer.reset_running_stats()
                 layer.momentum = None
             model.train()
-            total = 0
+            empty, totals = True, [0] * len(layers)
             for batch in loader:
+                empty = False
                 args, kwargs = _arguments(batch, batch_fn, device)
-                size = _length(args, kwargs) if weighted else 1
-                total += size
                 if weighted:
-                    for layer in layers:
-                        layer.momentum = size / total
+                    size, before = _length(args, kwargs), [*map(_batches, layers)]
+                    for layer, total in zip(layers, totals):
+                        layer.momentum = size / (total + size)
                 model(*args, **kwargs)
-            if not total:
+                if weighted:  # (a layer that says that it has seen nothing has not)
+                    seen = [b is None or b != _batches(layer) for layer, b in zip(layers, before)]
+                    totals = [total + size * saw for total, saw in zip(totals, seen)]
+            if empty:
                 raise ValueError("expected at least one batch to compute statistics from, got none")
             undo.pop_all()
 
@@ -124,6 +130,12 @@ def _no_grad(layers: list[Any]) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
+def _batches(layer: Any) -> int | None:
+    """How many batches a layer has seen; None if it does not tell."""
+    count = getattr(layer, "num_batches_tracked", None)
+    return None if count is None else int(count.data)
+
+
 def _copy(array: Array) -> Array:
     return array_namespace(array).astype(detach(array), array.dtype, copy=True)
 
@@ -140,6 +152,8 @@ def _arguments(
             f"expected an array, or a list or tuple that begins with one, as a batch, but got a "
             f"{type(batch).__name__}; pass batch_fn, which makes an input of it"
         )
+    elif isinstance(batch, list | tuple) and not batch:
+        raise ValueError(f"expected a batch that begins with an array, but got {batch!r}")
     else:
         given = batch[0] if isinstance(batch, list | tuple) else batch
     args = given if batch_fn and isinstance(given, tuple) else (given,)

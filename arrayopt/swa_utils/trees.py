@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import array_api_compat as compat
@@ -12,9 +12,11 @@ from arrayopt.namespace import (
     Array,
     array_namespace,
     compute_dtype,
+    detach,
     is_array,
     is_complex,
     is_floating,
+    overlaps_itself,
 )
 from arrayopt.parameter import Module, Parameter, is_part, survey
 
@@ -45,7 +47,8 @@ class Slot:
         object.__setattr__(self, name, value)
         if name == "data":  # (a property would be slow to read)
             for container, key in self.places:
-                container[key] = value
+                if container[key] is not value:
+                    container[key] = value
 
 
 class Tree:
@@ -62,12 +65,14 @@ class Tree:
     parameters, buffers, entries : dict of str to object
         Those to be averaged, the others, and both, one after the other.
     keys : list
-        Those of a list or dict that holds arrays to be averaged, each once, and nothing else.
+        Those of a list or dict of distinct arrays, in the order of `entries`.
 
     Raises
     ------
     TypeError
         If it is, or holds, something else.
+    ValueError
+        If two arrays have the same name.
     """
 
     def __init__(self, model: Any) -> None:
@@ -82,17 +87,30 @@ class Tree:
             found = survey(_checked(model), leaf=_Slots())
             self.parameters = {name: entry for name, entry in found.entries if _is_trained(entry)}
             self.buffers = {name: entry for name, entry in found.entries if not _is_trained(entry)}
+            if len(self.parameters) + len(self.buffers) != len(found.entries):
+                names = [name for name, _ in found.entries]
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"expected arrays of different names, but two are called {twice}")
             self._below = found.owners[1:]
             self._contents = [*map(_contents, found.owners)]
         self.entries = self.parameters | self.buffers
-        plain = plain_arrays(model)
-        self.keys = [*plain] if plain and not self.buffers else []
+        self.keys = (
+            [entry.places[0][1] for entry in self.entries.values()] if plain_arrays(model) else []
+        )
 
     def holds(self, model: Any) -> bool:
         """Whether the model that was read has the same entries at the same places still."""
         if self._below is None:
             return False
         return [*map(_contents, (model, *self._below))] == self._contents
+
+    def refers_to(self, model: Any) -> bool:
+        """Whether something below the root refers to it, so that keeping this keeps it."""
+        return any(
+            value is model
+            for owner in self._below or ()
+            for value in (vars(owner).values() if isinstance(owner, Module) else _values(owner))
+        )
 
     def arrays(self) -> list[Array]:
         """The arrays as they are now, in the order of `entries`."""
@@ -145,6 +163,10 @@ def _is_trained(entry: Any) -> bool:
     return isinstance(entry, Parameter) or (type(entry) is Slot and is_floating(entry.data))
 
 
+def _values(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, Mapping) else container
+
+
 def _contents(owner: Any) -> Any:
     """What tells whether an owner holds the same objects as before, if these still exist."""
     if isinstance(owner, Module):
@@ -169,21 +191,36 @@ def copied(model: Any, device: Any = None) -> Any:
     device : device, optional
         Where the arrays of the copy are.
     """
-    twin = _with_lists(copy.deepcopy(model))
+    twin = _with_lists(copy.deepcopy(model), set())
     if device is not None and is_foreign(twin):
         twin, device = twin.to(device), None
+    arrays: set[int] = set()
     for entry in Tree(twin).entries.values():
         array = entry.data
-        if is_floating(array) and not is_complex(array) and array.dtype != compute_dtype(array):
-            entry.data = array_namespace(array).astype(array, compute_dtype(array))
+        half = is_floating(array) and not is_complex(array) and array.dtype != compute_dtype(array)
+        if half or overlaps_itself(array) or id(array) in arrays:  # (a memory of its own)
+            dtype = compute_dtype(array) if half else array.dtype
+            entry.data = array_namespace(array).astype(detach(array), dtype, copy=True)
+            if getattr(array, "requires_grad", False):
+                entry.data.requires_grad_()
         if device is not None:
             entry.data = compat.to_device(entry.data, device)
+        if isinstance(entry, Parameter):
+            entry.grad = None
+        arrays.add(id(entry.data))
     return twin
 
 
-def _with_lists(tree: Any) -> Any:
-    if isinstance(tree, list | tuple):
-        return [_with_lists(value) for value in tree]
-    if type(tree) is dict:
-        return {key: _with_lists(value) for key, value in tree.items()}
+def _with_lists(tree: Any, seen: set[int]) -> Any:
+    """A tree of containers, changed in place, that has no tuples."""
+    tree = list(tree) if isinstance(tree, tuple) else tree
+    if not isinstance(tree, list | Mapping) or id(tree) in seen:
+        return tree
+    seen.add(id(tree))
+    containers: Any = tree
+    for key in [*tree] if isinstance(tree, Mapping) else range(len(tree)):
+        value = containers[key]
+        changed = _with_lists(value, seen)
+        if changed is not value:
+            containers[key] = changed
     return tree
