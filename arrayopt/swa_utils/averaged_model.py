@@ -29,6 +29,7 @@ from arrayopt.swa_utils.averages import (
     EqualAverage,
     approach,
     at_home,
+    fixed,
     unlike,
 )
 from arrayopt.swa_utils.trees import Tree, copied, is_foreign, plain_arrays
@@ -231,34 +232,19 @@ class AveragedModel(Module):
     ) -> list[tuple[Any, Array]]:
         """Update averages by a function of the user's own; what is left to be assigned."""
         copies: list[tuple[Any, Array]] = []
-        groups: dict[Any, list[tuple[str, Any, Array]]] = {}
+        averaged: dict[str, tuple[Any, Array]] = {}
         for name, (entry, value) in zip(own, _checked(own, values)):
             array = entry.data
-            if not is_floating(array):
+            if is_floating(array):
+                cast = array_namespace(array).astype(detach(value), array.dtype, copy=False)
+                averaged[name] = entry, cast
+            else:
                 copies.append((entry, value))
-                continue
-            value = array_namespace(array).astype(detach(value), array.dtype, copy=False)
-            key = (library(array), array.dtype, str(device_of(array)))
-            groups.setdefault(key, []).append((name, entry, value))
-            if self.multi_avg_fn is not None and not is_writeable(array):
-                raise TypeError(
-                    f"{name} cannot be written to, and a multi_avg_fn updates in place; an avg_fn "
-                    "does not"
-                )
-        for members in groups.values():
-            if self.multi_avg_fn is not None:
-                averages = [detach(entry.data) for _, entry, _ in members]
-                self.multi_avg_fn(averages, [value for *_, value in members], count)
-                continue
-            assert self.avg_fn is not None
-            for name, entry, value in members:
-                new: Any = self.avg_fn(detach(entry.data), value, count)
-                new = np.asarray(new) if isinstance(new, np.generic) else new
-                problem = mismatch(new, entry.data)
-                if problem:
-                    raise ValueError(f"what avg_fn returned for {name}: {problem}")
-                copies.append((entry, at_home(new, entry.data)))
-        return copies
+        if self.multi_avg_fn is not None:
+            _average_in_place(self.multi_avg_fn, averaged, count)
+            return copies
+        assert self.avg_fn is not None
+        return copies + _average_each(self.avg_fn, averaged, count)
 
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:
@@ -410,6 +396,41 @@ class AveragedModel(Module):
             f"{len(own.buffers)} buffers"
         )
         return f"AveragedModel({contents}, {function!r}, n_averaged={self.n_averaged})"
+
+
+def _average_in_place(
+    function: Callable[[list[Array], list[Array], int], None],
+    pairs: Mapping[str, tuple[Any, Array]],
+    count: int,
+) -> None:
+    """Call a ``multi_avg_fn`` once for each dtype and device."""
+    groups: dict[Any, list[tuple[Array, Array]]] = {}
+    for name, (entry, value) in pairs.items():
+        array = detach(entry.data)
+        if not is_writeable(array):
+            raise fixed(name)
+        key = (library(array), array.dtype, str(device_of(array)))
+        groups.setdefault(key, []).append((array, value))
+    for members in groups.values():
+        averages, values = zip(*members)
+        function([*averages], [*values], count)
+
+
+def _average_each(
+    function: Callable[[Array, Array, int], Array],
+    pairs: Mapping[str, tuple[Any, Array]],
+    count: int,
+) -> list[tuple[Any, Array]]:
+    """What an ``avg_fn`` makes of each average, checked; to be assigned."""
+    results = []
+    for name, (entry, value) in pairs.items():
+        new: Any = function(detach(entry.data), value, count)
+        new = np.asarray(new) if isinstance(new, np.generic) else new
+        problem = mismatch(new, entry.data)
+        if problem:
+            raise ValueError(f"what avg_fn returned for {name}: {problem}")
+        results.append((entry, at_home(new, entry.data)))
+    return results
 
 
 def _below(prefix: str) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "ExponentialAverage",
     "approach",
     "at_home",
+    "fixed",
     "get_ema_avg_fn",
     "get_ema_multi_avg_fn",
     "get_swa_avg_fn",
@@ -286,6 +287,13 @@ def unlike(problems: Sequence[str]) -> ValueError:
     return ValueError(f"what is averaged is not like the averages: {'; '.join(problems)}")
 
 
+def fixed(label: str) -> TypeError:
+    """The error that an average cannot be updated in place."""
+    return TypeError(
+        f"{label} cannot be written to, and a multi_avg_fn updates in place; an avg_fn does not"
+    )
+
+
 def at_home(value: Array, like: Array) -> Array:
     """`value` in the library, and on the device, of `like`."""
     same = library(value) == library(like) and str(device(value)) == str(device(like))
@@ -344,12 +352,9 @@ class MultiAvgFn(AveragingFunction):
                 f"expected as many arrays as averages, {counts[0]}, but got {counts[1]}"
             )
         weight = self.weight(num_averaged)
-        fixed = [i for i, average in enumerate(averaged_param_list) if not is_writeable(average)]
-        if fixed:
-            raise TypeError(
-                f"{_label(fixed[0])} cannot be written to, and a multi_avg_fn updates in place; an "
-                "avg_fn does not"
-            )
+        for index, average in enumerate(averaged_param_list):
+            if not is_writeable(average):
+                raise fixed(_label(index))
         self._averager(averaged_param_list, current_param_list, weight, _label)
 
 
