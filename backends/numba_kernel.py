@@ -275,8 +275,8 @@ def _tag(instruction: ir.Instruction, module: ir.Module, column: int, columns: i
 _ALIGNMENT = 1
 
 
-#: Registers of 256 bits, where there are some of 512: from memory, each lane of a loop then reads
-#: one cache line after another in shorter runs, and a pass over memory takes up to a tenth less.
+#: Registers of 256 bits, where there are some of 512: measured side by side, a pass over memory takes
+#: up to a tenth less.
 _VECTORS = '"prefer-vector-width"="256"'
 
 
