@@ -275,8 +275,8 @@ def _tag(instruction: ir.Instruction, module: ir.Module, column: int, columns: i
 _ALIGNMENT = 1
 
 
-#: Registers of 256 bits, where there are some of 512: measured side by side, a pass over memory takes
-#: up to a tenth less.
+#: Registers of 256 bits, where there are some of 512: measured side by side, a pass over memory
+#: takes up to a tenth less.
 _VECTORS = '"prefer-vector-width"="256"'
 
 

@@ -202,7 +202,7 @@ class AveragedModel(Module):
                 "average for its weights"
             )
         own = self._tree()
-        values = self._values(model)
+        values = self._values(own, model)
         averaged = own.entries if self.use_buffers else own.parameters
         count = self.n_averaged
         function = self.avg_fn or self.multi_avg_fn
@@ -270,11 +270,12 @@ class AveragedModel(Module):
             self._own = Tree(self.module)
         return self._own
 
-    def _values(self, model: Any) -> list[Array]:
+    def _values(self, own: Tree, model: Any) -> list[Array]:
         """The arrays of another model, in the order of the averages."""
-        own = self._tree()
-        plain = plain_arrays(model)
-        if plain and own.keys and len(plain) == len(own.keys) and plain.keys() >= {*own.keys}:
+        plain = plain_arrays(model) if own.keys else None
+        if plain and [*plain] == own.keys:
+            return [*plain.values()]
+        if plain and plain.keys() == {*own.keys}:
             return [plain[key] for key in own.keys]
         other = self._read(model)
         _match(other, own)
