@@ -24,6 +24,7 @@ __all__ = [
     "convert",
     "detach",
     "device",
+    "duplicate",
     "is_array",
     "is_complex",
     "is_floating",
@@ -171,6 +172,11 @@ def overlaps_itself(array: Array) -> bool:
 def detach(array: Array) -> Array:
     """`array` outside any graph that its library may record (the same memory)."""
     return array.detach() if compat.is_torch_array(array) else array
+
+
+def duplicate(array: Array) -> Array:
+    """A copy of `array` with memory of its own, outside any graph."""
+    return array_namespace(array).astype(detach(array), array.dtype, copy=True)
 
 
 def convert(value: Any, like: Array) -> Array:

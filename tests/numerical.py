@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from arrayopt.demo.model import MLP
+
 
 def differences(
     loss: Callable[[], float], arrays: Sequence[np.ndarray], h: float = 1e-4
@@ -29,3 +31,13 @@ def differences(
             array[index] = value
         gradients.append(gradient)
     return gradients
+
+
+def assert_gradients(model: MLP, x: np.ndarray, labels: np.ndarray) -> None:
+    """Whether the gradients of a network are those of differences."""
+    _, grads = model.loss_and_grads(x, labels)
+    params = [param.data for param in model.parameters()]
+    assert [grad.shape for grad in grads] == [param.shape for param in params]
+    expected = differences(lambda: model.loss(x, labels), params)
+    for grad, numerical in zip(grads, expected, strict=True):
+        np.testing.assert_allclose(grad, numerical, rtol=0, atol=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numerical import differences
+from numerical import assert_gradients
 from torch.optim import swa_utils as theirs
 
 from arrayopt import Buffer, Module, Parameter
@@ -58,11 +58,7 @@ def test_gradients_are_central_differences(training):
     x, labels = rng.normal(size=(7, 4)), rng.integers(2, size=7)
     model.loss(x, labels)  # statistics other than those of the beginning
     model.train(training)
-    _, grads = model.loss_and_grads(x, labels)
-    params = [param.data for param in model.parameters()]
-    expected = differences(lambda: model.loss(x, labels), params)
-    for grad, numerical in zip(grads, expected, strict=True):
-        np.testing.assert_allclose(grad, numerical, rtol=0, atol=1e-9)
+    assert_gradients(model, x, labels)
 
 
 def test_the_layer_needs_two_samples_to_train_on():

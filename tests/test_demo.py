@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from numerical import differences
+from numerical import assert_gradients
 
 from arrayopt.demo.agreement import (
     BOUND,
@@ -46,11 +46,7 @@ def test_gradients_are_central_differences(sizes):
     rng = np.random.default_rng(1)
     model = MLP(sizes, rng)
     x, labels = rng.normal(size=(7, 6)), rng.integers(3, size=7)
-    _, grads = model.loss_and_grads(x, labels)
-    params = [param.data for param in model.parameters()]
-    expected = differences(lambda: model.loss(x, labels), params)
-    for grad, numerical in zip(grads, expected, strict=True):
-        np.testing.assert_allclose(grad, numerical, rtol=0, atol=1e-9)
+    assert_gradients(model, x, labels)
 
 
 def test_the_loss_is_the_cross_entropy_of_torch():

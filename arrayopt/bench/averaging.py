@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from arrayopt.bench.measure import moved_arrays
 from arrayopt.demo.recipes import algorithms
 from arrayopt.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from arrayopt.swa_utils.averages import approach
 from arrayopt.trace import trace
 
 if TYPE_CHECKING:
@@ -54,9 +56,6 @@ def average(
     moved : int
         The bytes that an update has to move for an element.
     """
-    from arrayopt.bench.measure import moved_arrays
-    from arrayopt.swa_utils.averages import approach
-
     model = [*starts]
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999), **options)
     averaged.n_averaged = 1

@@ -10,20 +10,21 @@ from typing import Any, Self
 
 import numpy as np
 
-from arrayopt.batching import ImplementationReport, choices, reports, state_number
+from arrayopt.batching import ImplementationReport, choices, data_of, reports, state_number
 from arrayopt.namespace import (
     Array,
     array_namespace,
     convert,
     detach,
+    duplicate,
     is_floating,
-    is_masked,
     is_writeable,
     library,
 )
 from arrayopt.namespace import device as device_of
 from arrayopt.parameter import Buffer, Module, assign, mismatch
 from arrayopt.swa_utils.averages import (
+    Average,
     Averager,
     AveragingFunction,
     EqualAverage,
@@ -136,11 +137,7 @@ class AveragedModel(Module):
                 raise TypeError(f"{name} must be callable, but got {type(function).__name__}")
         if callable(device):
             raise TypeError(f"expected a device, but got {device!r}; pass it as multi_avg_fn=")
-        given = Tree(model)
-        for name, entry in given.parameters.items():
-            if is_masked(entry.data):
-                raise TypeError(f"{name}: masked arrays are not supported; fill it first")
-        if not any(is_floating(entry.data) for entry in given.parameters.values()):
+        if not any(is_floating(entry.data) for entry in Tree(model).parameters.values()):
             raise ValueError(f"expected a model with weights, but {type(model).__name__} has none")
         self._own: Tree | None = None
         self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
@@ -151,9 +148,9 @@ class AveragedModel(Module):
         self.use_buffers = use_buffers
         self._averager = Averager(foreach=foreach, fused=fused)
         self._swapped = 0
-        for entry in self._tree().parameters.values():
-            if is_floating(entry.data):  # is what was asked for there?
-                choices(entry.data, self._averager.switches)
+        for name, entry in self._tree().parameters.items():
+            if is_floating(entry.data):  # can it be averaged, and by what was asked for?
+                choices(data_of(entry, name), self._averager.switches)
 
     @property
     def n_averaged(self) -> int:
@@ -203,17 +200,14 @@ class AveragedModel(Module):
             )
         own = self._tree()
         values = self._values(own, model)
-        averaged = own.entries if self.use_buffers else own.parameters
         count = self.n_averaged
-        function = self.avg_fn or self.multi_avg_fn
+        averaged = {} if count == 0 else self._averaged(own)
         # Whatever is not averaged is copied: all of the first model, and buffers.
-        copies = _checked(own.entries, values, 0 if count == 0 else len(averaged))
-        if count == 0:
-            pass
-        elif function is None or isinstance(function, AveragingFunction):
-            average = EqualAverage() if function is None else function.average
+        copies = _checked(own.entries, values, len(averaged))
+        average = self._average
+        if averaged and average is not None:
             self._approach(averaged, values[: len(averaged)], average.weight(count))
-        else:
+        elif averaged:
             copies += self._call(averaged, values[: len(averaged)], count)
         for entry, value in copies:
             assign(entry, value)
@@ -256,13 +250,24 @@ class AveragedModel(Module):
         >>> print(*AveragedModel([np.zeros(3)], foreach=True).implementation)
         1 numpy float64 parameter: foreach (numpy_blocked), foreach=True
         """
-        function = self.avg_fn or self.multi_avg_fn
-        if not (function is None or isinstance(function, AveragingFunction)):
+        if self._average is None:
             return ()
         options = {"weight": 0.0, **self._averager.switches}
-        averaged = self._tree().entries if self.use_buffers else self._tree().parameters
-        averages = [entry.data for entry in averaged.values() if is_floating(entry.data)]
-        return reports(approach, (), [(None, array, options) for array in averages])
+        averages = [entry.data for entry in self._averaged(self._tree()).values()]
+        arrays = filter(is_floating, averages)
+        return reports(approach, (), [(None, array, options) for array in arrays])
+
+    @property
+    def _average(self) -> Average | None:
+        """Which average it is; None with a function of the user's own."""
+        function = self.avg_fn or self.multi_avg_fn
+        if function is None:
+            return EqualAverage()
+        return function.average if isinstance(function, AveragingFunction) else None
+
+    def _averaged(self, own: Tree) -> dict[str, Any]:
+        """The entries of the averages that are not copied at each update."""
+        return own.entries if self.use_buffers else own.parameters
 
     def _tree(self) -> Tree:
         """The averages."""
@@ -389,8 +394,7 @@ class AveragedModel(Module):
                 yield f"module.{name}", entry
 
     def __repr__(self) -> str:
-        function = self.avg_fn or self.multi_avg_fn or EqualAverage()
-        function = function.average if isinstance(function, AveragingFunction) else function
+        function = self._average or self.avg_fn or self.multi_avg_fn
         own = self._tree()
         contents = (
             f"{type(self.module).__name__} of {len(own.parameters)} parameters and "
@@ -491,9 +495,7 @@ def _checked(
 
 def _content(array: Array) -> Array | None:
     """A copy of an array; None if it cannot change."""
-    if not is_writeable(array):
-        return None
-    return array_namespace(array).astype(detach(array), array.dtype, copy=True)
+    return duplicate(array) if is_writeable(array) else None
 
 
 def _put_back(entry: Any, array: Array, content: Array | None) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 from arrayopt.batching import Reading, build, state_number
 from arrayopt.namespace import (
     Array,
-    array_namespace,
     convert,
-    detach,
     device,
+    duplicate,
     is_floating,
     is_writeable,
     library,
@@ -325,8 +324,7 @@ class AvgFn(AveragingFunction):
 
     def __call__(self, averaged_param: Array, current_param: Array, num_averaged: Any) -> Array:
         """The average with one more model in it, as a new array."""
-        average = detach(averaged_param)
-        new = array_namespace(average).astype(average, average.dtype, copy=True)
+        new = duplicate(averaged_param)
         # (an array that is new each time leaves nothing to be used again)
         (new,) = Averager()([new], [current_param], self.weight(num_averaged), _label)
         return new

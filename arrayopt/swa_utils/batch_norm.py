@@ -9,7 +9,7 @@ from typing import Any
 
 import array_api_compat as compat
 
-from arrayopt.namespace import Array, array_namespace, detach, is_array
+from arrayopt.namespace import duplicate, is_array
 from arrayopt.parameter import assign
 
 __all__ = ["is_batch_norm", "update_bn"]
@@ -92,7 +92,7 @@ def update_bn(
         with contextlib.ExitStack() as undo:
             for layer in layers:
                 for _, buffer in layer.named_buffers(recurse=False):
-                    undo.callback(assign, buffer, _copy(buffer.data))
+                    undo.callback(assign, buffer, duplicate(buffer.data))
                 layer.reset_running_stats()
                 layer.momentum = None
             model.train()
@@ -134,10 +134,6 @@ def _batches(layer: Any) -> int | None:
     """How many batches a layer has seen; None if it does not tell."""
     count = getattr(layer, "num_batches_tracked", None)
     return None if count is None else int(count.data)
-
-
-def _copy(array: Array) -> Array:
-    return array_namespace(array).astype(detach(array), array.dtype, copy=True)
 
 
 def _arguments(
