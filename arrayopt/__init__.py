@@ -26,6 +26,7 @@ from arrayopt.algorithms import (
     Rprop,
     SparseAdam,
 )
+from arrayopt.check import compare
 from arrayopt.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
@@ -71,6 +72,7 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "compare",
     "get_num_threads",
     "get_total_norm",
     "lr_scheduler",

@@ -1,11 +1,11 @@
-"""The command line: ``python -m arrayopt demo``, ``info`` and ``bench``."""
+"""The command line: ``python -m arrayopt demo``, ``check``, ``bench`` and ``info``."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import arrayopt
@@ -18,6 +18,7 @@ from arrayopt.arguments import (
     whole_number,
 )
 from arrayopt.bench import command as bench
+from arrayopt.check import command as check
 from arrayopt.demo.recipes import algorithms
 
 __all__ = ["main"]
@@ -36,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 if all is well, 1 if the demo or the benchmark fell short of what it
-        promises, 2 if it could not be run.
+        The exit status: 0 if all is well, 1 if the demo, the check or the benchmark fell short of
+        what it promises, 2 if it could not be run.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a µ is no reason to fail in an ASCII pipe
         sys.stdout.reconfigure(errors="replace")
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(info())
         return 0
     try:
-        failures = _demo(args) if args.command == "demo" else bench.run(args)
+        failures = COMMANDS[args.command](args)
     except (CommandError, OSError) as error:
         print(f"arrayopt {args.command}: error: {error}", file=sys.stderr)
         return 2
@@ -75,6 +76,14 @@ def _demo(args: argparse.Namespace) -> list[str]:
     )
 
 
+#: What each command does: it returns what went wrong, a sentence each.
+COMMANDS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+    "demo": _demo,
+    "check": check.run,
+    "bench": bench.run,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("arrayopt", description="torch.optim for arrays.")
     parser.add_argument("--version", action="version", version=f"arrayopt {arrayopt.__version__}")
@@ -85,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Show versions, threads, backends and optional extras.",
     )
     _add_demo(commands)
+    check.add_parser(commands)
     bench.add_parser(commands)
     return parser
 

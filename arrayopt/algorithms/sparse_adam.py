@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from arrayopt.algorithms.links import ema, ema_of_square
+from arrayopt.algorithms.links import ema
 from arrayopt.namespace import Array
 from arrayopt.optimizer import Optimizer, StateSlot
 from arrayopt.options import Range
@@ -106,7 +106,9 @@ class SparseAdam(Optimizer):
         step = state["step"]
         beta1, beta2 = group["betas"]
         exp_avg = ema(state["exp_avg"], grad, beta1)
-        exp_avg_sq = ema_of_square(state["exp_avg_sq"], grad, beta2)
+        last_sq = state["exp_avg_sq"]  # one that has overflowed stays: inf - inf would be NaN
+        exp_avg_sq = last_sq + (1 - beta2) * (grad * grad - last_sq)
+        exp_avg_sq = xp.where(xp.isinf(last_sq), last_sq, exp_avg_sq)
         step_size = group["lr"] * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
         denom = xp.sqrt(exp_avg_sq) + group["eps"]
         new_state = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}

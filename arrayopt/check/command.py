@@ -1,0 +1,258 @@
+"""The command line of the comparison."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arrayopt.arguments import (
+    CommandError,
+    cannot_import,
+    finite_number,
+    one_of,
+    output_file,
+    whole_number,
+)
+from arrayopt.check.cases import OPTIONS
+from arrayopt.check.contestants import IMPLEMENTATIONS
+from arrayopt.check.measure import DTYPES
+from arrayopt.check.plan import STEPS, plan
+from arrayopt.check.streams import STREAMS
+from arrayopt.demo.agreement import INSTALL_TORCH
+
+if TYPE_CHECKING:
+    from arrayopt.check.comparison import Comparison
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["INSTALL_CHECK", "add_parser", "run"]
+
+INSTALL_CHECK = 'pip install "arrayopt[check]"'
+
+#: What is compared unless the user says otherwise.
+DEFAULT_DTYPES = ["float64", "float32"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command ``check``."""
+    check = commands.add_parser(
+        "check",
+        help="compare every algorithm with torch, step by step",
+        description="Drive optimizers of arrayopt and of torch with the same gradients, under all "
+        "options, and tell how far their parameters and states are apart. The exit status is 1 if "
+        "something is out of bounds. With --script, an optimizer class or an update function of "
+        "one's own takes the place of arrayopt.",
+    )
+    for option, names, default in (
+        ("algorithm", OPTIONS, "all"),
+        ("dtype", DTYPES, " and ".join(DEFAULT_DTYPES)),
+        ("implementation", IMPLEMENTATIONS, "all that are there"),
+        ("stream", STREAMS, "all"),
+    ):
+        check.add_argument(
+            f"--{option}",
+            action="append",
+            type=one_of(option, names),
+            metavar="NAME",
+            help=f"of {', '.join(names)}; may be given several times (default: {default})",
+        )
+    check.add_argument(
+        "--against",
+        choices=["torch", "arrayopt"],
+        default="torch",
+        help="whose algorithm it is compared with (default: torch)",
+    )
+    check.add_argument(
+        "--script",
+        type=_file_and_name,
+        metavar="FILE:NAME",
+        help="compare the class or the function update(param, grad, state, **options) of that name "
+        "in a Python file with the --algorithm",
+    )
+    check.add_argument(
+        "--option",
+        action="append",
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="a hyperparameter, such as lr=0.1; may be given several times (default: sets that "
+        "take every branch of the algorithm, and none with --script)",
+    )
+    check.add_argument(
+        "--steps",
+        type=whole_number(1),
+        default=STEPS,
+        metavar="N",
+        help="how many steps are compared (default: %(default)s)",
+    )
+    check.add_argument(
+        "--bound",
+        type=finite_number,
+        metavar="X",
+        help="what a relative difference may be (default: 1e-12 in double precision, and as many "
+        "roundings in others)",
+    )
+    check.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="of all numbers (default: 0)"
+    )
+    check.add_argument("--all", action="store_true", help="show every run, not the worst ones only")
+    check.add_argument(
+        "--json", type=output_file(".json"), metavar="FILE", help="write all that was found out"
+    )
+    check.add_argument(
+        "--html",
+        type=output_file(".html"),
+        metavar="FILE",
+        help="write a page with tables and the course of the differences",
+    )
+    check.add_argument(
+        "--plot",
+        type=output_file(".png", ".svg"),
+        metavar="FILE",
+        help="draw the course of the differences",
+    )
+
+
+def run(args: argparse.Namespace) -> list[str]:
+    """Compare, and show what comes of it.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        As the parser of `add_parser` returns it.
+
+    Returns
+    -------
+    list of str
+        What is out of bounds, a sentence each.
+
+    Raises
+    ------
+    CommandError
+        If a library is missing, or something is asked for that there is not.
+    OSError
+        If a file cannot be written.
+    """
+    try:
+        from arrayopt.bench.report import console, progress
+        from arrayopt.check import table
+
+        if args.html or args.plot:
+            from arrayopt.check.chart import chart
+            from arrayopt.check.page import page
+    except ImportError as error:
+        raise cannot_import(error, INSTALL_CHECK) from error
+    from arrayopt.check import comparisons
+    from arrayopt.check.report import report, summaries
+
+    subject, against = _who(args)
+    try:
+        cases, lacking = plan(
+            subject,
+            against,
+            options=dict(args.option) if args.option else None,
+            dtype=args.dtype or DEFAULT_DTYPES,
+            implementation=args.implementation,
+            stream=args.stream,
+            steps=args.steps,
+            seed=args.seed,
+            bound=args.bound,
+        )
+    except ImportError as error:
+        raise cannot_import(error, INSTALL_TORCH) from error
+    except (ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
+    screen = console()
+    found: list[Comparison] = []
+    with progress(screen) as bar:
+        task = bar.add_task("", total=len(cases))
+        for case in cases:
+            bar.update(task, description=str(case))
+            try:
+                found += comparisons([case], lacking)
+            except Exception as error:
+                if not args.script:
+                    raise
+                raise CommandError(_blame(error, str(case))) from error
+            bar.advance(task)
+    outcome = report(found, lacking)
+    screen.print(table.introduction(outcome), soft_wrap=True)
+    screen.print(table.every(outcome) if args.all else table.overview(outcome))
+    screen.print(table.EXPLANATION, style="dim")
+    screen.print(table.outcome(outcome), soft_wrap=True)
+    if args.json:
+        args.json.write_text(outcome.to_json(), encoding="utf-8")
+    if args.html:
+        args.html.write_text(page(outcome), encoding="utf-8")
+    if args.plot:
+        chart(summaries(outcome.comparisons), args.plot, outcome.verdict)
+    return [] if outcome.ok else [outcome.verdict]
+
+
+def _who(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Who is compared, and with whom."""
+    if args.script is None:
+        return args.algorithm, args.against
+    subject = _loaded(*args.script)
+    if args.algorithm is None:
+        return subject, args.against
+    if len(args.algorithm) > 1:
+        raise CommandError(
+            f"a script is compared with one algorithm, but got {', '.join(args.algorithm)}"
+        )
+    return subject, f"{args.against}.{args.algorithm[0]}"
+
+
+def _file_and_name(text: str) -> tuple[Path, str]:
+    path, _, name = text.rpartition(":")
+    if not path or not name.isidentifier():
+        raise argparse.ArgumentTypeError(
+            f"expected FILE:NAME, such as mine.py:MyAdam, but got {text!r}"
+        )
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {path!r}")
+    return Path(path), name
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    try:
+        if not sign or not name.isidentifier():
+            raise ValueError
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        raise argparse.ArgumentTypeError(
+            "expected NAME=VALUE with a value of Python, such as betas=(0.9,0.99), but got "
+            f"{text!r}"
+        ) from None
+
+
+def _loaded(path: Path, name: str) -> Callable[..., Any]:
+    """What a Python file calls by a name."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise CommandError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # as dataclasses and pickle expect it
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise CommandError(_blame(error, str(path))) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    if not callable(getattr(module, name, None)):
+        raise CommandError(f"{path} has no class or function {name!r}")
+    found: Callable[..., Any] = getattr(module, name)
+    return found
+
+
+def _blame(error: Exception, where: str) -> str:
+    """What went wrong in somebody's code, and in which line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{where}: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"

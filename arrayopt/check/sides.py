@@ -1,0 +1,177 @@
+"""Those who are compared: arrayopt, torch, and whatever somebody else wrote, each at work."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arrayopt.check.tensors import as_array, as_tensor
+from arrayopt.parameter import Parameter
+
+__all__ = ["ClassSide", "Evaluate", "FunctionSide", "OurSide", "Side", "TorchSide"]
+
+Arrays = list[NDArray[Any]]
+
+#: The loss and the gradients at some weights.
+Evaluate = Callable[[Arrays], tuple[float, list[Any]]]
+
+#: Counted by all, but not in the same way.
+COUNTERS = frozenset({"step", "func_evals", "n_iter"})
+
+
+class Side(ABC):
+    """An optimizer with parameters of its own.
+
+    Parameters
+    ----------
+    make : callable
+        The class or the function that is compared.
+    starts : sequence of array
+        The parameters before the first step; they are copied.
+    options : mapping
+        Hyperparameters.
+    """
+
+    def __init__(
+        self, make: Callable[..., Any], starts: Sequence[NDArray[Any]], options: Mapping[str, Any]
+    ) -> None:
+        self.make = make
+        self.options = dict(options)
+        self.arrays: Arrays = [start.copy() for start in starts]
+        self.begin()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Build what takes the steps."""
+
+    @abstractmethod
+    def step(self, evaluate: Evaluate) -> None:
+        """Take one step."""
+
+    @abstractmethod
+    def states(self) -> list[Mapping[str, Any]]:
+        """What is remembered of each parameter."""
+
+    def values(self) -> dict[str, NDArray[Any]]:
+        """Parameters, and each entry of the state, as one vector each.
+
+        Entries that are no numbers, or of which some parameter has none, are left out.
+        """
+        states = self.states()
+        found = {"param": _flat(self.arrays)}
+        for name in states[0] if states else ():
+            if name in COUNTERS or not all(name in state for state in states):
+                continue
+            entries = [_number(state[name]) for state in states]
+            numbers = [entry for entry in entries if entry is not None]
+            if len(numbers) == len(self.arrays) and all(
+                entry.size in (1, array.size) for entry, array in zip(numbers, self.arrays)
+            ):
+                found[name] = _flat(numbers)
+        return found
+
+
+class OurSide(Side):
+    """An optimizer of arrayopt, on arrays of NumPy."""
+
+    def begin(self) -> None:
+        self.optimizer = self.make(self.arrays, **self.options)
+
+    def step(self, evaluate: Evaluate) -> None:
+        self.optimizer.step(lambda: evaluate(self.arrays))
+
+    def states(self) -> list[Mapping[str, Any]]:
+        params = [param for group in self.optimizer.param_groups for param in group["params"]]
+        return [self.optimizer.state.get(param, {}) for param in params]
+
+
+class TorchSide(Side):
+    """An optimizer of torch, on its tensors, of which `arrays` are views."""
+
+    def begin(self) -> None:
+        self.tensors = [as_tensor(array).requires_grad_() for array in self.arrays]
+        self.optimizer = self.make(self.tensors, **self.options)
+
+    def step(self, evaluate: Evaluate) -> None:
+        def closure() -> float:
+            loss, grads = evaluate(self.arrays)
+            for tensor, grad in zip(self.tensors, grads):
+                tensor.grad = as_tensor(grad)
+            return loss
+
+        self.optimizer.step(closure)
+
+    def states(self) -> list[Mapping[str, Any]]:
+        return [self.optimizer.state.get(tensor, {}) for tensor in self.tensors]
+
+
+class ClassSide(Side):
+    """An optimizer of another class: built with parameters, it has a method `step`.
+
+    Its parameters are `arrayopt.Parameter` objects, with ``.data`` and ``.grad``.
+    """
+
+    def begin(self) -> None:
+        self.params = [Parameter(array) for array in self.arrays]
+        self.optimizer = self.make(self.params, **self.options)
+
+    def step(self, evaluate: Evaluate) -> None:
+        _, grads = evaluate(self.arrays)
+        for param, grad in zip(self.params, grads):
+            param.grad = grad
+        self.optimizer.step()
+        self.arrays = [_like(p.data, old) for p, old in zip(self.params, self.arrays)]
+
+    def states(self) -> list[Mapping[str, Any]]:
+        state = getattr(self.optimizer, "state", {})
+        return [state.get(param, {}) for param in self.params] if state else []
+
+
+class FunctionSide(Side):
+    """A function ``update(param, grad, state, **options)``, called for each parameter.
+
+    `state` is a dict that begins empty and is kept from step to step. The function returns the new
+    parameter, or None if it has changed `param` in place.
+    """
+
+    def begin(self) -> None:
+        self.kept: list[dict[str, Any]] = [{} for _ in self.arrays]
+
+    def step(self, evaluate: Evaluate) -> None:
+        _, grads = evaluate(self.arrays)
+        for index, (array, grad, state) in enumerate(zip(self.arrays, grads, self.kept)):
+            updated = self.make(array, grad, state, **self.options)
+            if updated is not None:
+                self.arrays[index] = _like(updated, array)
+
+    def states(self) -> list[Mapping[str, Any]]:
+        return [*self.kept]
+
+
+def _flat(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """All elements as a vector of reals."""
+    vector = np.concatenate([array.reshape(-1) for array in arrays])
+    return vector.view(vector.real.dtype) if vector.dtype.kind == "c" else vector
+
+
+def _number(value: Any) -> NDArray[Any] | None:
+    """An entry of the state as an array; None if it holds no numbers."""
+    value = as_array(value) if hasattr(value, "detach") else value
+    if value is None or isinstance(value, (list, tuple, dict, str)):
+        return None
+    array = np.asarray(value)
+    return array if array.dtype.kind in "fc" or array.dtype.name == "bfloat16" else None
+
+
+def _like(updated: Any, array: NDArray[Any]) -> NDArray[Any]:
+    """A new parameter in the dtype of the old one."""
+    new: NDArray[Any] = np.asarray(updated)
+    if new.shape != array.shape:
+        raise ValueError(
+            f"expected an updated parameter of shape {array.shape}, but got shape {new.shape}"
+        )
+    return new.astype(array.dtype, copy=False)
