@@ -78,9 +78,8 @@ def compare(
     A difference is relative to the largest size that the element had so far,
     :math:`\max_{s \le t} |\theta_s|`, for parameters and for each entry of the state. It has to be
     within the bound at every step. Both sides are also compared with a run in higher precision. Of
-    an optimizer of arrayopt in lower precision than double, the root of the mean square of the
-    errors may be 1.25 times that of the other side (3 times in half precision), where both had the
-    same gradients.
+    an optimizer of arrayopt in lower precision than double, the mean error may be 1.25 times that
+    of the other side (3 times in half precision), where both had the same gradients.
 
     A class of one's own is built with a list of `Parameter`, and its ``step()`` called after their
     ``.grad`` has been set. The function is called for every parameter with a dict that begins empty

@@ -68,7 +68,8 @@ class Divergence:
     compared : tuple of str
         What has been compared.
     lost : int
-        How many elements the other run has lost to NaN or infinity, while this one has not.
+        How many elements the other run has lost in the end to NaN, or to infinity, while this one
+        has not.
     """
 
     def __init__(self, bound: float, dtype: Any) -> None:
@@ -90,7 +91,8 @@ class Divergence:
         self.lost = 0
         distances = []
         for name in self.compared:
-            lost = np.isfinite(_wide(mine[name])) & ~np.isfinite(_wide(others[name]))
+            own, other = _wide(mine[name]), _wide(others[name])
+            lost = np.where(np.isnan(other), ~np.isnan(own), np.isinf(other) & np.isfinite(own))
             self.lost += int(lost.sum())
             mine = {**mine, name: np.where(lost, others[name], mine[name])}
             difference = float(relative(mine[name], others[name], extent.sizes[name]).max())
@@ -121,7 +123,7 @@ class Errors:
     def __init__(self, least: float = 0.0) -> None:
         self.extent = Extent(least)
         self.alive: dict[int, NDArray[np.bool_]] = {}
-        self.squares: dict[tuple[str, str], float] = {}
+        self.sums: dict[tuple[str, str], float] = {}
         self.counts: dict[tuple[str, str], int] = {}
 
     def update(self, runs: Mapping[str, Values], exact: Values) -> None:
@@ -137,14 +139,17 @@ class Errors:
                     errors = relative(vector, exact[name], self.extent.sizes[name])
                     errors = errors[self.alive[vector.size]]
                     key = (run, name)
-                    self.squares[key] = self.squares.get(key, 0.0) + float(np.sum(errors**2))
+                    self.sums[key] = self.sums.get(key, 0.0) + float(np.sum(errors))
                     self.counts[key] = self.counts.get(key, 0) + errors.size
 
     def of(self, run: str) -> dict[str, float]:
-        """The root of the mean square of the relative errors of a run, by name."""
+        """The mean relative error of a run, by name.
+
+        (Not that of the squares, which the few elements decide whose gradients happen to cancel.)
+        """
         return {
-            name: math.sqrt(square / max(1, self.counts[run, name]))
-            for (owner, name), square in self.squares.items()
+            name: total / max(1, self.counts[run, name])
+            for (owner, name), total in self.sums.items()
             if owner == run
         }
 

@@ -43,8 +43,7 @@ COLUMNS = {
     "ULPs": "the distance under which 99 of 100 elements are in the end, in units in the last "
     "place, and the largest at any step (large where a number passes through zero)",
     "first step": "after which a difference was above the bound",
-    "error, theirs": "root of the mean square of the relative errors against a run in higher "
-    "precision",
+    "error, theirs": "the mean relative errors of both sides against a run in higher precision",
     "lost": "elements that the other side lost to NaN or infinity, and this one did not",
 }
 

@@ -147,5 +147,5 @@ def _chosen(what: str, value: Any, known: Iterable[str]) -> Sequence[str]:
         return names
     for name in _listed(value):
         if name not in names:
-            raise ValueError(f"expected a {what} of {', '.join(names)}, but got {name!r}")
+            raise ValueError(f"{what}: expected one of {', '.join(names)}, but got {name!r}")
     return _listed(value)

@@ -100,7 +100,7 @@ class TorchSide(Side):
         def closure() -> float:
             loss, grads = evaluate(self.arrays)
             for tensor, grad in zip(self.tensors, grads):
-                tensor.grad = as_tensor(grad)
+                tensor.grad = as_tensor(grad).to(tensor.dtype)
             return loss
 
         self.optimizer.step(closure)

@@ -123,7 +123,7 @@ class Rare(Fixed):
         root = float(limits.max) ** 0.5
         rare = [
             (0.05, 0.0),
-            (0.02, float(limits.smallest_subnormal) * rng.integers(1, 1000)),
+            (0.02, float(limits.smallest_subnormal) * rng.integers(1, 100)),
             (0.001, root / 100),
             (0.0001, root * 90),
         ]
