@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests notebooks bench compare format clean
+.PHONY: help demo test lint types tests notebooks check bench format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,8 @@ tests: $(READY)  ## pytest with doctests and branch coverage
 notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py
 
-compare: $(READY)  ## steps of arrayopt and torch side by side
-	$(BIN)/python -m arrayopt bench
+check: $(READY)  ## every algorithm beside torch's, step by step
+	$(BIN)/python -m arrayopt check
 
 bench: $(READY)  ## a short run of the asv suite
 	$(BIN)/pip install --quiet "asv>=0.6.4"

@@ -410,8 +410,16 @@ def test_rows_of_a_sparse_gradient_occur_more_than_once() -> None:
         ({"subject": momentum}, ValueError, "'momentum'; say which .* torch.SGD, torch.Adam"),
         ({"subject": momentum, "against": "torch.LBFGS"}, ValueError, "evaluates the loss"),
         ({"dtype": "int32"}, ValueError, "expected a dtype of float64, float32.*got 'int32'"),
-        ({"stream": "noise"}, ValueError, "stream: expected one of fixed, problem, rare, but got 'noise'"),
-        ({"implementation": "cuda"}, ValueError, "implementation: expected one of for-loop, .*'cuda'"),
+        (
+            {"stream": "noise"},
+            ValueError,
+            "stream: expected one of fixed, problem, rare, but got 'noise'",
+        ),
+        (
+            {"implementation": "cuda"},
+            ValueError,
+            "implementation: expected one of for-loop, .*'cuda'",
+        ),
         ({"steps": 0}, ValueError, "at least 1 step, but got steps=0"),
         ({"bound": float("nan")}, ValueError, "expected a bound >= 0, but got nan"),
         ({"options": {"momentun": 0.9}}, ValueError, "arrayopt.SGD has no option momentun"),

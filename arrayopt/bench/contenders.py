@@ -16,8 +16,8 @@ from arrayopt.bench.averaging import average, find, torch_average
 from arrayopt.bench.bowl import descent
 from arrayopt.bench.measure import bytes_per_element
 from arrayopt.bench.workloads import Problem
+from arrayopt.check.tensors import as_tensor
 from arrayopt.parameter import Parameter
-from arrayopt.sparse_grad import SparseGrad
 
 __all__ = ["CONTENDERS", "OURS", "Contender", "Side", "rivals"]
 
@@ -270,14 +270,6 @@ def _dense(algorithm: str) -> str:
 
 def _torch_grads(problem: Problem) -> list[Any]:
     """The gradients as tensors, made once for all who want them: nobody writes to them."""
-    import torch
-
-    def tensor(grad: Any) -> Any:
-        if not isinstance(grad, SparseGrad):
-            return torch.tensor(grad)
-        parts = torch.tensor(grad.indices), torch.tensor(grad.values)
-        return torch.sparse_coo_tensor(*parts, grad.shape, check_invariants=True)
-
     if not problem.tensors:
-        problem.tensors.extend(map(tensor, problem.grads))
+        problem.tensors.extend(as_tensor(grad).clone() for grad in problem.grads)
     return problem.tensors

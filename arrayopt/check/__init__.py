@@ -51,7 +51,7 @@ def compare(
         Where the gradients come from. ``"fixed"``: the same for both sides, of changing size.
         ``"problem"``: softmax regression, each side at its own weights. ``"rare"``: the same for
         both, some of them zero, denormal or huge. By default, all three.
-    steps : int, default 200
+    steps : int, default 100
         How many are taken.
     bound : float, optional
         What the difference may be; by default, 1e-12 in double precision, and as many roundings in

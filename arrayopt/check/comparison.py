@@ -272,7 +272,7 @@ def _worst(
 
 
 def _higher(dtype: np.dtype[Any], library: str) -> np.dtype[Any] | None:
-    """A dtype of higher precision, if there is one. (torch has none above double.)"""
+    """A dtype of higher precision, if the library has one; torch has none above double."""
     higher = np.dtype(HIGHER.get(dtype.name, "float64"))
     if library == "torch" and dtype.name in ("float64", "complex128"):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from arrayopt.check.chart import picture
 from arrayopt.check.comparison import Comparison, written
-from arrayopt.check.report import Report, Summary, number, summaries
+from arrayopt.check.report import Report, Summary, count, number, summaries
 from arrayopt.check.streams import STREAMS
 from arrayopt.check.table import introduction
 
@@ -120,7 +120,7 @@ def _section(title: str, found: Sequence[Summary]) -> str:
             row.implementation,
             number(row.difference),
             row.where,
-            f"{number(row.typical_ulps)} / {number(row.ulps)}",
+            f"{count(row.typical_ulps)} / {count(row.ulps)}",
             "" if row.first is None else str(row.first),
             number(row.error),
             number(row.their_error),

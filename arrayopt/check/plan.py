@@ -21,7 +21,7 @@ from arrayopt.check.streams import STREAMS
 __all__ = ["STEPS", "plan"]
 
 #: How many steps are compared, unless the user says otherwise.
-STEPS = 200
+STEPS = 100
 
 
 def plan(

@@ -10,7 +10,7 @@ from typing import Any
 
 from arrayopt.check.comparison import Comparison
 
-__all__ = ["Report", "Summary", "number", "report", "summaries"]
+__all__ = ["Report", "Summary", "count", "number", "report", "summaries"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,6 +157,17 @@ def number(value: float | None) -> str:
     ('0', '1.2e-13', '12', '')
     """
     return "" if value is None else f"{value:.2g}"
+
+
+def count(value: float) -> str:
+    """A number of units in the last place.
+
+    Examples
+    --------
+    >>> count(54.0), count(123456.0), count(float("inf"))
+    ('54', '1.2e+05', 'inf')
+    """
+    return f"{value:.0f}" if value < 1e4 else number(value)
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from arrayopt.check.comparison import Comparison
 from arrayopt.check.contestants import IMPLEMENTATIONS
-from arrayopt.check.report import Report, number, summaries
+from arrayopt.check.report import Report, count, number, summaries
 
 __all__ = ["EXPLANATION", "every", "introduction", "outcome", "overview"]
 
@@ -43,7 +43,7 @@ def overview(report: Report) -> Table:
             summary.dtype,
             *(number(summary.largest(way)) for way in ways),
             number(first.bound),
-            number(ulps),
+            count(ulps),
             "" if summary.ratio is None else f"{summary.ratio:.2f}",
             _verdict(summary.ok),
         )
@@ -59,7 +59,7 @@ def every(comparisons: Iterable[Comparison]) -> Table:
             row.title,
             number(row.difference),
             row.where,
-            number(row.typical_ulps),
+            count(row.typical_ulps),
             "" if row.first is None else str(row.first),
             number(row.error),
             number(row.their_error),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arrayopt.check.tensors import as_tensor, torch_as_exact_as_can_be
 from arrayopt.demo.averaging import DECAY
 from arrayopt.demo.model import Floats
-from arrayopt.sparse_grad import SparseGrad
 
 if TYPE_CHECKING:
     from arrayopt.demo.training import Run  # which needs scikit-learn
@@ -76,9 +76,6 @@ def agreement(run: Run) -> Agreement:
     algorithm = getattr(torch.optim, run.name, None)
     if algorithm is None:
         return Agreement(run.name, None)
-    # The first square root of a process can be off by 5e-11 in part of the elements, while the
-    # library behind it is being set up: let it be this one.
-    torch.ones(1 << 16, dtype=torch.float64).sqrt()
     params = [torch.from_numpy(array.copy()) for array in run.initial]
     optimizer = algorithm(params, **run.options)
     evaluations = iter(run.evaluations)
@@ -86,19 +83,15 @@ def agreement(run: Run) -> Agreement:
     def closure() -> Any:
         loss, grads = next(evaluations)
         for param, grad in zip(params, grads):
-            param.grad = _as_torch(grad)
+            param.grad = as_tensor(grad)
         return torch.tensor(loss, dtype=torch.float64)
 
-    # torch keeps NAdam's mu_product, and ASGD's eta and mu, in its default dtype.
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
     try:
-        for _ in run.seconds:
-            optimizer.step(closure)
+        with torch_as_exact_as_can_be():
+            for _ in run.seconds:
+                optimizer.step(closure)
     except StopIteration:  # torch wants more gradients than we took
         return Agreement(run.name, math.inf)
-    finally:
-        torch.set_default_dtype(default)
     if next(evaluations, None) is not None:
         return Agreement(run.name, math.inf)
     return Agreement(run.name, relative_difference(run.final, [p.numpy() for p in params]))
@@ -144,16 +137,6 @@ def average_agreement(run: Run, batches: Sequence[Floats]) -> Agreement:
     found = run.averaging.averaged.module.state_dict()
     ours = [found[f"layers.{name}"] for name in expected]
     return Agreement(run.name, relative_difference(ours, [*expected.values()]))
-
-
-def _as_torch(grad: Floats | SparseGrad) -> Any:
-    """The same gradient as a tensor of torch, dense or sparse."""
-    import torch
-
-    if not isinstance(grad, SparseGrad):
-        return torch.from_numpy(grad)
-    parts = torch.from_numpy(grad.indices), torch.from_numpy(grad.values)
-    return torch.sparse_coo_tensor(*parts, grad.shape, check_invariants=True)
 
 
 def relative_difference(ours: Sequence[Floats], theirs: Sequence[Floats]) -> float:
