@@ -372,14 +372,14 @@ def test_the_algorithm_is_recognized(spec: Spec) -> None:
 
 def test_an_algorithm_of_ones_own_is_converted_entry_by_entry() -> None:
     class Own(optim.Optimizer):
-        state_table = (optim.StateSlot("step", 0, scalar=True), optim.StateSlot("velocity"))
+        state_table = (optim.StateSlot("step", 0, scalar=True), optim.StateSlot("mu"))
 
         def __init__(self, params: Any) -> None:
             super().__init__(params, {"speed": 0.5})
 
         def rule(self, xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
-            velocity = state["velocity"] + grad
-            return param - group["speed"] * velocity, {"velocity": velocity}
+            mu = state["mu"] + grad
+            return param - group["speed"] * mu, {"mu": mu}
 
     ours = Own([np.ones(2)])
     ours.step(grads=[np.ones(2)])
@@ -389,7 +389,7 @@ def test_an_algorithm_of_ones_own_is_converted_entry_by_entry() -> None:
     assert same(
         theirs["state"],
         {
-            0: {"step": torch.tensor(1.0), "velocity": torch.ones(2, dtype=torch.float64)},
+            0: {"step": torch.tensor(1.0), "mu": torch.ones(2, dtype=torch.float64)},
             "extra": {"seen": [0.5]},
             "note": "a run",
         },
@@ -398,6 +398,7 @@ def test_an_algorithm_of_ones_own_is_converted_entry_by_entry() -> None:
     back = from_torch(theirs)["state"]
     assert back[0]["step"] == 1
     assert back["note"] == "a run"
+    assert back[0]["mu"].tolist() == [1.0, 1.0]  # an array, whatever others call so
     assert recognition.class_of(ours) is None
     assert recognition.recognize([]) is None
 

@@ -174,6 +174,16 @@ def test_to_torch_and_back_holds_what_torch_has_a_place_for(name, where):
 
 
 @names
+def test_what_is_converted_already_is_copied(name):
+    for where, convert in (("here", from_torch), ("torch", to_torch)):
+        side = Side(where, name)
+        side.steps(0, 3)
+        state_dict = side.scheduler.state_dict()
+        for source in (state_dict, side.scheduler):
+            assert convert(source) == copy.deepcopy(state_dict)
+
+
+@names
 def test_nothing_is_shared(name):
     def spoil(value):
         if isinstance(value, dict):

@@ -18,15 +18,8 @@ __all__ = ["from_torch", "to_torch"]
 
 Entry = dict[str, Any]
 
-#: The entries of the state that are Python numbers here and 0-d tensors in torch.
-_NUMBERS = frozenset(
-    slot.name
-    for name in algorithms.__all__
-    for slot in getattr(algorithms, name).state_table
-    if slot.scalar
-)
-
-#: Likewise for LBFGS (``al`` is torch's scratch), which may have Python numbers in torch, too.
+#: What LBFGS keeps beside its vectors (``al`` is torch's scratch): Python numbers here, of which
+#: some are 0-d tensors in torch.
 _NUMBERS_OF_LBFGS = frozenset({*lbfgs.NUMBERS, *lbfgs.COUNTS})
 _LISTS_OF_LBFGS = frozenset({"ro", "al"})
 _TENSORS_OF_LBFGS = frozenset({"H_diag", *_LISTS_OF_LBFGS})
@@ -54,19 +47,27 @@ def from_torch(state_dict: Mapping[str, Any], cls: type[Optimizer] | None) -> di
                     )
             for option in ours.keys() - group.keys() - EXECUTION:
                 group[option] = ours[option]  # as it was before the option was there
-    state = {key: _entry_from_torch(key, entry) for key, entry in state_dict["state"].items()}
+    state = {
+        key: _entry_from_torch(entry, cls, f"parameter {key}")
+        for key, entry in state_dict["state"].items()
+    }
     return {"state": state, "param_groups": groups}
 
 
-def _entry_from_torch(key: Any, entry: Any) -> Any:
+def _numbers(cls: type[Optimizer] | None) -> set[str]:
+    """The entries of the state that are Python numbers here and 0-d tensors in torch."""
+    return {"step"} if cls is None else {slot.name for slot in cls.state_table if slot.scalar}
+
+
+def _entry_from_torch(entry: Any, cls: type[Optimizer] | None, label: str) -> Any:
     """The state of a parameter, as we keep it."""
     if not isinstance(entry, Mapping):
         return map_arrays(to_numpy, entry)
-    numbers = _NUMBERS_OF_LBFGS if "func_evals" in entry else _NUMBERS
+    numbers = _NUMBERS_OF_LBFGS if "func_evals" in entry else _numbers(cls)
     own: Entry = {}
     for name, value in entry.items():
         if name in numbers:
-            own[name] = state_number(value, name, f"parameter {key}")
+            own[name] = state_number(value, name, label)
         elif name in _LISTS_OF_LBFGS:
             own[name] = [python_number(number) for number in value]
         else:
@@ -150,7 +151,7 @@ def _give_torchs_form(entry: Entry, cls: type[Optimizer] | None, fused: bool) ->
     elif cls is not algorithms.SparseAdam:
         double = torch.get_default_dtype() == torch.float64
         dtype = torch.float64 if double and not fused else torch.float32
-        for name in _NUMBERS & entry.keys():
+        for name in _numbers(cls) & entry.keys():
             entry[name] = _tensors(float(entry[name]), dtype)
 
 

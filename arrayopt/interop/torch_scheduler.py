@@ -10,7 +10,7 @@ from arrayopt.lr_scheduler import rates
 from arrayopt.namespace import is_array
 from arrayopt.options import python_number
 
-__all__ = ["from_torch", "present", "to_torch"]
+__all__ = ["from_torch", "is_ours", "present", "to_torch"]
 
 State = dict[str, Any]
 
@@ -36,6 +36,11 @@ _OURS_OF = {
 
 #: What belongs to the user, and is copied as it is.
 _USERS = frozenset({"lr_lambdas", "_scale_fn_custom"})
+
+
+def is_ours(state: Mapping[str, Any]) -> bool:
+    """Whether it is the ``state_dict`` of a scheduler of ours, and not of one of torch's."""
+    return "optimizer_steps" in state
 
 
 def from_torch(state: Mapping[str, Any]) -> State:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from arrayopt.interop import torch_optimizer, torch_scheduler
 from arrayopt.interop.arrays import map_arrays, need, to_numpy, to_tensor
 from arrayopt.interop.recognition import class_of, recognize
+from arrayopt.optimizer import Optimizer
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -47,10 +49,10 @@ def from_torch(source: Any) -> dict[str, Any]:
 
     Notes
     -----
-    What an algorithm cannot take is an error where it is loaded. Options that an earlier version
-    of torch did not save get their defaults. A scheduler is loaded into one that was made with the
-    same arguments; after several schedulers of one optimizer, load the optimizer (or pass the
-    schedulers themselves).
+    What is ours already is copied. What an algorithm cannot take is an error where it is loaded.
+    Options that an earlier version of torch did not save get their defaults. A scheduler is loaded
+    into one that was made with the same arguments; after several schedulers of one optimizer, load
+    the optimizer (or pass the schedulers themselves).
 
     Examples
     --------
@@ -70,10 +72,11 @@ def from_torch(source: Any) -> dict[str, Any]:
     need("torch", "from_torch")
     state_dict = _state_dict(source)
     if _is_optimizers(state_dict):
-        cls = class_of(source) or recognize(state_dict["param_groups"])
-        return torch_optimizer.from_torch(state_dict, cls)
+        return torch_optimizer.from_torch(state_dict, _algorithm(source, state_dict))
     if _is_schedulers(state_dict):
-        state = torch_scheduler.from_torch(state_dict)
+        if torch_scheduler.is_ours(state_dict):
+            return copy.deepcopy(dict(state_dict))
+        state = {**torch_scheduler.from_torch(state_dict), "optimizer_steps": 1}
         if hasattr(source, "optimizer"):
             state |= torch_scheduler.present(source.optimizer, state)
         return state
@@ -143,8 +146,10 @@ def to_torch(source: Any) -> dict[str, Any]:
         params = [p for group in getattr(source, "param_groups", ()) for p in group["params"]]
         numbers = [number for group in groups for number in group["params"]]
         arrays = {number: param.data for number, param in zip(numbers, params)}
-        return torch_optimizer.to_torch(state_dict, class_of(source) or recognize(groups), arrays)
+        return torch_optimizer.to_torch(state_dict, _algorithm(source, state_dict), arrays)
     if _is_schedulers(state_dict):
+        if not torch_scheduler.is_ours(state_dict):
+            return copy.deepcopy(dict(state_dict))
         return torch_scheduler.to_torch(state_dict)
     return _averages(state_dict, to_tensor)
 
@@ -164,6 +169,13 @@ def _state_dict(source: Any) -> Mapping[str, Any]:
             f"these, but got {type(source).__name__}"
         )
     return state_dict
+
+
+def _algorithm(source: Any, state_dict: Mapping[str, Any]) -> type[Optimizer] | None:
+    """Our class of the algorithm, as the optimizer tells it, or else its ``state_dict``."""
+    if hasattr(source, "param_groups"):
+        return class_of(source)
+    return recognize(state_dict["param_groups"])
 
 
 def _is_optimizers(state_dict: Mapping[str, Any]) -> bool:
