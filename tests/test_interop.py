@@ -109,6 +109,14 @@ def test_what_torch_rounds_by_default_is_not_rounded_when_it_is_handed_over() ->
         assert state["step"].dtype == torch.float32
 
 
+@in_double
+@pytest.mark.parametrize("fused", [None, True])
+def test_steps_have_the_dtype_that_torch_gives_them(fused: bool | None) -> None:
+    state_dict = torchs(BY_NAME["Adam"], {"fused": fused}, torch.float64).state_dict()
+    assert state_dict["state"][0]["step"].dtype == (torch.float32 if fused else torch.float64)
+    assert same(to_torch(from_torch(state_dict)), state_dict)
+
+
 @pytest.mark.parametrize("options", BY_NAME["SparseAdam"].options, ids=case_id)
 def test_sparse_adam_goes_on(options: dict[str, Any]) -> None:
     def step(optimizer: Any, param: Any, number: int) -> None:

@@ -182,6 +182,13 @@ def parts(opt_state: Any) -> Iterator[Any]:
             yield from parts(part)
 
 
+def test_groups_are_copied() -> None:
+    ours = optim.Adam([np.ones(2)], betas=[0.9, 0.99])  # type: ignore[arg-type]
+    converted = from_optax(optax.adam(0.1).init([np.ones(2)]), ours)
+    converted["param_groups"][0]["betas"][0] = 0.5
+    assert ours.param_groups[0]["betas"] == [0.9, 0.99]
+
+
 # Names, order and shapes
 
 NAMED = {"layer": {"weight": np.ones((2, 3)), "bias": np.zeros(3)}, "blocks": [np.full(3, 2.0)]}

@@ -174,6 +174,23 @@ def test_to_torch_and_back_holds_what_torch_has_a_place_for(name, where):
 
 
 @names
+def test_what_goes_to_torch_has_the_entries_that_torch_has(name):
+    def entries(state):
+        return state.keys(), [entries(member) for member in state.get("_schedulers", ())]
+
+    states = to_torch(Side("here", name).scheduler), Side("torch", name).scheduler.state_dict()
+    assert entries(states[0]) == entries(states[1])
+
+
+def test_weight_averaging_of_torch_goes_by_how_often_it_was_stepped():
+    side = Side("torch", "SWALR")
+    side.steps(0, 3)
+    side.scheduler.last_epoch = 7  # as it is if it was made with a last_epoch
+    moved = side.moved("here", by_objects=True)
+    np.testing.assert_allclose(moved.steps(3, 700), side.steps(3, 700), rtol=1e-13)
+
+
+@names
 def test_what_is_converted_already_is_copied(name):
     for where, convert in (("here", from_torch), ("torch", to_torch)):
         side = Side(where, name)

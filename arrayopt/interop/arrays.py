@@ -34,7 +34,7 @@ def dtype_name(array: Array) -> str:
     """The name of the dtype of an array, which is the same in all libraries."""
     if library(array) == "torch":
         return str(array.dtype).removeprefix("torch.")
-    return np.asarray(array).dtype.newbyteorder("=").name
+    return np.asarray(array).dtype.name
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
@@ -52,7 +52,7 @@ def to_numpy(array: Array) -> NDArray[Any]:
         except ImportError:
             name = "float32"
     own: NDArray[Any] = convert(array, np.empty((), name))
-    return own.copy() if own is array else own
+    return own
 
 
 def to_tensor(array: Array) -> Any:
