@@ -6,12 +6,14 @@ import ast
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import arrayopt as optim
-from arrayopt import algorithms, backend, backends, lr_scheduler, swa_utils
+from arrayopt import algorithms, backend, backends, interop, lr_scheduler, swa_utils
 
 #: The algorithms; all but LBFGS, which has a step of its own, are a docstring and a rule.
 FILES = sorted(
@@ -102,9 +104,11 @@ def test_an_algorithm_or_schedule_tells_its_equation_source_errors_and_an_exampl
         assert parameter in doc
 
 
-@pytest.mark.parametrize("name", swa_utils.__all__)
-def test_what_averages_weights_is_documented(name: str) -> None:
-    entry = getattr(swa_utils, name)
+FUNCTIONS = [getattr(module, name) for module in (swa_utils, interop) for name in module.__all__]
+
+
+@pytest.mark.parametrize("entry", FUNCTIONS, ids=lambda entry: entry.__name__)
+def test_what_averages_weights_or_moves_states_is_documented(entry: Callable[..., Any]) -> None:
     doc = inspect.getdoc(entry) or ""
     assert ">>> " in doc
     for parameter in inspect.signature(entry).parameters:
@@ -145,7 +149,7 @@ def test_imports_run_one_way() -> None:
     ]
     order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]
     order += ["algorithms"]
-    order += ["lr_scheduler", "swa_utils", "plotting"]
+    order += ["lr_scheduler", "swa_utils", "interop", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]
