@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter
 
 from arrayopt.check.comparison import Comparison
 from arrayopt.check.measure import DTYPES
@@ -19,7 +19,7 @@ from arrayopt.check.report import Summary
 from arrayopt.check.streams import STREAMS
 from arrayopt.demo.plot import COLORS
 
-__all__ = ["chart", "picture"]
+__all__ = ["ZERO", "chart", "picture"]
 
 #: What stands for a difference of zero, which a logarithmic axis does not have.
 ZERO = 1e-18
@@ -55,7 +55,7 @@ def chart(found: Sequence[Summary], path: Path, caption: str) -> None:
         axes.tick_params(labelbottom=True)
     figure.supylabel("largest relative difference", fontsize="medium")
     _legend(figure, found)
-    figure.suptitle(caption, fontsize="medium")
+    figure.suptitle(f"{caption}\n(no difference is drawn as {ZERO:g})", fontsize="medium")
     figure.savefig(path, dpi=150)
 
 
@@ -95,7 +95,7 @@ def _panel(axes: Any, found: Sequence[Summary]) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:g}"))
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from arrayopt.check.chart import picture
+from arrayopt.check.chart import ZERO, picture
 from arrayopt.check.comparison import Comparison, written
 from arrayopt.check.report import Report, Summary, count, number, summaries
 from arrayopt.check.streams import STREAMS
@@ -67,7 +67,8 @@ def page(report: Report) -> str:
         _section(title, [summary for summary in found if summary.title == title])
         for title in titles
     )
-    legend = "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in COLUMNS.items())
+    legend = f"<dt>pictures</dt><dd>no difference is drawn as {ZERO:g}</dd>"
+    legend += "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in COLUMNS.items())
     legend += "".join(
         f"<dt>{name} gradients</dt><dd>{kind.summary}</dd>" for name, kind in STREAMS.items()
     )
@@ -118,8 +119,8 @@ def _section(title: str, found: Sequence[Summary]) -> str:
             row.dtype,
             row.stream,
             row.implementation,
-            number(row.difference),
             row.where,
+            number(row.difference),
             f"{count(row.typical_ulps)} / {count(row.ulps)}",
             "" if row.first is None else str(row.first),
             number(row.error),
@@ -130,13 +131,13 @@ def _section(title: str, found: Sequence[Summary]) -> str:
         for summary in found
         for row in summary.rows
     ]
-    headings = ["options", "dtype", "gradients", "implementation", "difference", "in", "ULPs"]
+    headings = ["options", "dtype", "gradients", "implementation", "in", "difference", "ULPs"]
     headings += ["first step", "error", "theirs", "lost", ""]
     return (
         f'<section id="{_anchor(title)}"><h2>{html.escape(title)}</h2>'
         f"<figure>{picture(found)}</figure>"
         f"<details><summary>{len(rows):,} runs</summary>"
-        f"{_table(headings, rows, first_number=4)}</details></section>"
+        f"{_table(headings, rows, first_number=5)}</details></section>"
     )
 
 
