@@ -32,6 +32,7 @@ from arrayopt.clip_grad import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from arrayopt.functional_form import Functional, functional
 from arrayopt.optimizer import (
     Optimizer,
     StateSlot,
@@ -56,6 +57,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Buffer",
+    "Functional",
     "Module",
     "NAdam",
     "Optimizer",
@@ -71,6 +73,7 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "functional",
     "get_num_threads",
     "get_total_norm",
     "lr_scheduler",
