@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
 
 sys.path.insert(0, str(Path(__file__).parent))
 
