@@ -33,6 +33,7 @@ from arrayopt.clip_grad import (
     get_total_norm,
 )
 from arrayopt.functional_form import Functional, functional
+from arrayopt.minimization import MinimizeResult, minimize, scipy_method
 from arrayopt.optimizer import (
     Optimizer,
     StateSlot,
@@ -58,6 +59,7 @@ __all__ = [
     "Adamax",
     "Buffer",
     "Functional",
+    "MinimizeResult",
     "Module",
     "NAdam",
     "Optimizer",
@@ -77,8 +79,10 @@ __all__ = [
     "get_num_threads",
     "get_total_norm",
     "lr_scheduler",
+    "minimize",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
+    "scipy_method",
     "set_num_threads",
     "swa_utils",
 ]
