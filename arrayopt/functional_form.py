@@ -106,7 +106,8 @@ def functional(algorithm: type[Optimizer], **options: Any) -> Functional:
     What is checked of an option that is not known yet (under ``jax.jit``) is its shape.
 
     Under ``jax.jit``, where ``step`` is not known, a rule that branches on it becomes one
-    ``lax.cond``, or several nested ones. The state has the same structure and dtypes in every step,
+    ``lax.cond``, or several nested ones. (Under a ``vmap`` over ``step`` itself, both of its branches
+    are computed, and a derivative that is infinite in one makes NaN of the other.) The state has the same structure and dtypes in every step,
     as ``jax.lax.scan`` wants it.
 
     Derivatives are those of the operations: at an average of squares that is exactly zero, the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import array_api_strict as strict
@@ -246,6 +247,14 @@ def test_any_nesting_keeps_its_shape(params: Tree) -> None:
         assert_bits(new, old - 0.5 * old)
 
 
+def test_a_mapping_that_is_no_dict_is_made_anew() -> None:
+    params = MappingProxyType({"w": np.ones(1)})
+    init, update = optim.functional(optim.SGD, lr=0.5)
+    stepped, _ = update(params, {"w": np.ones(1)}, init(params))
+    assert type(stepped) is MappingProxyType
+    assert stepped["w"].tolist() == [0.5]
+
+
 def test_a_defaultdict_keeps_its_factory() -> None:
     params = defaultdict(list, {"w": np.ones(1)})
     init, update = optim.functional(optim.SGD)
@@ -351,6 +360,7 @@ WRONG = [
     (lambda: optim.functional("Adam"), TypeError, "expected an optimizer class, .* got 'Adam'"),
     (lambda: optim.functional(optim.Adam, fused=True), ValueError, "fused=True: the functional"),
     (lambda: optim.functional(optim.Adam, foo=1), TypeError, "unexpected keyword argument 'foo'"),
+    (lambda: jax.jit(lambda x: optim.functional(optim.SGD, foo=x))(1.0), TypeError, r"\['foo'\]"),
     (lambda: optim.functional(optim.Adam, lr=jnp.ones(2)), ValueError, r"lr: .* got shape \(2,\)"),
 ]
 
@@ -492,6 +502,25 @@ def test_too_many_branches_are_refused() -> None:
     with pytest.raises(optim.TraceError, match="branches more than 6 times"):
         jax.jit(lambda lr: update(jnp.ones(1), jnp.ones(1), {}, lr=lr))(0.1)
     assert update(np.ones(1), np.ones(1), {}, lr=0.25)[0].tolist() == [0.0]
+
+
+def test_arithmetic_on_numbers_that_are_not_known() -> None:
+    class Odd(optim.Optimizer):
+        def __init__(self, params: Any, lr: float = 0.5) -> None:
+            super().__init__(params, {"lr": lr})
+
+        def rule(self, xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
+            lr = +group["lr"]
+            rate = abs(-lr) * (lr // 0.2) % 0.7 + 2**lr if lr >= 0.5 else 1 / lr - 1
+            rate = rate if lr != 0.75 and not lr > 3 else 0.0
+            capped = xp.minimum(xp.astype(grad, xp.float32), 2 * rate)
+            return param - capped * lr, {}
+
+    update = optim.functional(Odd).update
+    step = jax.jit(lambda lr: update(jnp.ones(2), jnp.asarray([1.0, 9.0]), {}, lr=lr)[0])
+    for lr in (0.25, 0.5, 0.75, 2.0, 4.0):
+        known = update(np.ones(2, np.float32), np.float32([1, 9]), {}, lr=lr)[0]
+        np.testing.assert_allclose(step(lr), known, rtol=1e-6)
 
 
 def test_a_rule_that_takes_numbers_out_is_told() -> None:

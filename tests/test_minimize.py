@@ -483,14 +483,15 @@ def test_complex_numbers() -> None:
 # The bar, and libraries that are not there
 
 
-def test_a_bar_shows_value_and_gradient(capsys: pytest.CaptureFixture[str]) -> None:
-    optim.minimize(slow, [1.0], optim.SGD, jac=True, lr=0.5, maxiter=4, progress=True)
+@both
+def test_a_bar_shows_value_and_gradient(minimize: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    minimize(slow, [1.0], optim.SGD, jac=True, lr=0.5, maxiter=4, progress=True)
     shown = capsys.readouterr().err
     assert "SGD: 100%" in shown
     assert "4/4" in shown
     assert "fun=0.00195312" in shown
     assert "gradient=6.25e-02" in shown
-    optim.minimize(slow, [1.0], optim.SGD, jac=True, lr=0.5, maxiter=4)
+    minimize(slow, [1.0], optim.SGD, jac=True, lr=0.5, maxiter=4)
     assert capsys.readouterr().err == ""
 
 

@@ -134,6 +134,9 @@ def test_imports_run_one_way() -> None:
         "namespace",
         "scalars",
         "trace",
+        "applying",
+        "branches",
+        "nested",
         "threads",
         "hooks",
         "options",
@@ -143,9 +146,9 @@ def test_imports_run_one_way() -> None:
         "witness",
         "batching",
     ]
-    order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]
-    order += ["algorithms"]
-    order += ["lr_scheduler", "swa_utils", "plotting"]
+    order += ["groups", "loading", "optimizer", "functional_form", "flat", "line_search", "norms"]
+    order += ["clip_grad", "algorithms"]
+    order += ["lr_scheduler", "minimization", "swa_utils", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]

@@ -57,7 +57,7 @@ class Objective:
     fun : callable
         ``fun(x, *args)`` returns the value; with ``jac=True``, the value and the gradient.
     jac : callable, True or None
-        ``jac(x, *args)`` returns the gradient. None stands for finite differences.
+        ``jac(x, *args)`` returns the gradient. None, or False, stands for finite differences.
     args : tuple
         Further arguments of both.
     x0 : array, number, or nested dicts, lists and tuples of them
@@ -84,6 +84,7 @@ class Objective:
     def __init__(self, fun: Any, jac: Any, args: Any, x0: Any) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a function, but got {type(fun).__name__}")
+        jac = None if jac is False else jac
         if not (jac is None or jac is True or callable(jac)):
             raise TypeError(
                 "jac: expected a function, True (fun returns the value and the gradient) or None, "

@@ -92,7 +92,7 @@ def scipy_method(
             message = f"Unknown solver options: {', '.join(unknown)}"
             warnings.warn(message, OptimizeWarning, stacklevel=3)
         result = run(
-            Objective(fun, jac or None, args, x0),
+            Objective(fun, jac, args, x0),
             algorithm,
             options,
             tolerances=Tolerances.read(tol, gtol, ftol, xtol),
