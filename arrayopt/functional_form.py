@@ -103,12 +103,13 @@ def functional(algorithm: type[Optimizer], **options: Any) -> Functional:
     Numbers (options, ``step``) that are Python's or NumPy's are computed with in double precision.
     A 0-d array of another library stays one, so that a derivative goes through it, and has the
     precision of that library: of a jitted update in float32, ``1 - beta2**step`` is a float32, too.
-    What is checked of an option that is not known yet (under ``jax.jit``) is its shape.
+    Of an option that is not known yet (under ``jax.jit``), the shape is checked, and what depends
+    on it as if it had its default.
 
     Under ``jax.jit``, where ``step`` is not known, a rule that branches on it becomes one
-    ``lax.cond``, or several nested ones. (Under a ``vmap`` over ``step`` itself, both of its branches
-    are computed, and a derivative that is infinite in one makes NaN of the other.) The state has the same structure and dtypes in every step,
-    as ``jax.lax.scan`` wants it.
+    ``lax.cond``, or several nested ones. (Under a ``vmap`` over ``step`` itself both ways are
+    computed, and a derivative that is infinite on the one makes NaN of the other.) The state has
+    the same structure and dtypes in every step, as ``jax.lax.scan`` wants it.
 
     Derivatives are those of the operations: at an average of squares that is exactly zero, the
     derivative of its root is infinite, and what comes out is infinite or NaN, in torch and in jax.

@@ -273,7 +273,7 @@ WRONG_PARAMS = [
 ]
 
 
-@pytest.mark.parametrize(("params", "error", "message"), WRONG_PARAMS, ids=str)
+@pytest.mark.parametrize(("params", "error", "message"), WRONG_PARAMS)
 def test_what_cannot_be_optimized_is_named(params: Tree, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         optim.functional(optim.Adam).init(params)
@@ -303,7 +303,7 @@ WRONG_GRADS = [
 ]
 
 
-@pytest.mark.parametrize(("grads", "error", "message"), WRONG_GRADS, ids=str)
+@pytest.mark.parametrize(("grads", "error", "message"), WRONG_GRADS)
 def test_gradients_that_do_not_fit_are_named(grads: Tree, error: Any, message: str) -> None:
     init, update = optim.functional(optim.Adam)
     with pytest.raises(error, match=message):
@@ -332,7 +332,7 @@ WRONG_STATES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "error", "message"), WRONG_STATES, ids=str)
+@pytest.mark.parametrize(("change", "error", "message"), WRONG_STATES)
 def test_a_state_that_does_not_fit_is_named(change: Any, error: Any, message: str) -> None:
     init, update = optim.functional(optim.Adam)
     params = [np.ones(2), np.ones(3)]
@@ -365,7 +365,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("build", "error", "message"), WRONG, ids=str)
+@pytest.mark.parametrize(("build", "error", "message"), WRONG)
 def test_what_has_no_functional_form(build: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         build()

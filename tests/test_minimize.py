@@ -292,7 +292,7 @@ def test_what_is_not_finite_ends_it_at_the_best_point(
     result = minimize(fun, [1.0], optim.SGD, jac=True, lr=0.5)
     assert (result.status, result.success, result.nit) == (3, False, 4)
     assert result.x.tolist() == [0.125]
-    assert "not finite after 4 steps; x is the best point before" in result.message
+    assert "not finite after 4 steps; x is the best before" in result.message
     result = minimize(fun, [0.05], optim.SGD, jac=True)
     assert (result.status, result.nit) == (3, 0)
     assert "not finite at x0" in result.message
@@ -398,7 +398,6 @@ def test_scipy_says_what_is_not_used() -> None:
         {"constraints": {"type": "eq", "fun": sum}},
         {"constraints": [optimize.LinearConstraint([[1]], 0, 1)]},
     ],
-    ids=str,
 )
 def test_scipy_cannot_have_bounds_or_constraints(given: Any) -> None:
     method = optim.scipy_method(optim.SGD)
@@ -447,7 +446,7 @@ def test_nested_arrays_by_differences() -> None:
     np.testing.assert_allclose(result.x["b"], -1, atol=1e-5)
 
 
-@pytest.mark.parametrize("start", [3.0, [[3.0, 1.0], [2.0, 1.0]], (1, 2)], ids=str)
+@pytest.mark.parametrize("start", [3.0, [[3.0, 1.0], [2.0, 1.0]], (1, 2)])
 def test_numbers_and_lists_of_them_are_one_array(start: Any) -> None:
     result = optim.minimize(lambda x: ((x**2).sum(), 2 * x), start, optim.SGD, jac=True, lr=0.25)
     assert result.x.shape == np.shape(start)
@@ -540,7 +539,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "error", "message"), WRONG, ids=str)
+@pytest.mark.parametrize(("change", "error", "message"), WRONG)
 def test_bad_input_is_named(change: dict[str, Any], error: Any, message: str) -> None:
     given: dict[str, Any] = {"fun": slow, "x0": [1.0, 2.0], "jac": True, **change}
     with pytest.raises(error, match=message):

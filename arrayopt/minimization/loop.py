@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,7 +32,8 @@ class Ending(NamedTuple):
 CONVERGED = "Optimization terminated successfully: {}."
 MAXIMUM = Ending(1, "Maximum number of iterations has been exceeded.")
 STALLED = Ending(2, "The last step has not moved x; a further one would not either.")
-NOT_FINITE = Ending(3, "The value or the gradient is not finite{}.")
+#: The status where something is not finite.
+NOT_FINITE = 3
 STOPPED = Ending(99, "`callback` raised `StopIteration`.")
 STOPPED_BY_TRUE = Ending(99, "`callback` returned True.")
 
@@ -137,50 +139,59 @@ def run(
         Makes a result of its fields.
     """
     maxiter = MAXITER if maxiter is None else check_integer("maxiter", maxiter, 0)
-    optimizer = build(
-        algorithm,
-        zip(objective.names, objective.params),
-        options,
-        # (of LBFGS, for one)
-        defaults={"tolerance_grad": tolerances.gtol, "tolerance_change": 0.0},
-    )
-    schedule = None if scheduler is None else _schedule(scheduler, optimizer)
-    told = _callback(callback)
-    with _bar(progress, maxiter, algorithm.__name__) as bar:
+    own = {"tolerance_grad": tolerances.gtol, "tolerance_change": 0.0}  # of LBFGS, for one
+    optimizer = build(algorithm, zip(objective.names, objective.params), options, defaults=own)
+    schedule, ask = _schedule(scheduler, optimizer), _callback(callback)
 
-        def describe(point: Point, nit: int, **ending: Any) -> Any:
-            x, jac = objective.structured(point.x), objective.structured(point.jac)
-            counts = {"nit": nit, "nfev": objective.nfev, "njev": objective.njev}
-            return record(x=x, fun=point.fun, jac=jac, **counts, **ending)
+    def describe(point: Point, nit: int, **ending: Any) -> Any:
+        x, jac = objective.structured(point.x), objective.structured(point.jac)
+        counts = {"nit": nit, "nfev": objective.nfev, "njev": objective.njev}
+        return record(x=x, fun=point.fun, jac=jac, **counts, **ending)
 
-        def finish(point: Point, nit: int, ending: Ending) -> Any:
-            status, message = ending
-            return describe(point, nit, status=status, success=status == 0, message=message)
+    with _bar(progress, maxiter, algorithm.__name__) as show:
 
-        point = best = objective.look()
+        def after_step(point: Point, last: Point, nit: int) -> Ending | None:
+            schedule(point.fun)
+            show(point)
+            ending = ask(functools.partial(describe, point, nit)) or tolerances.met(point, last)
+            stalled = needs_closure(algorithm) and same(point.x, last.x)
+            return STALLED if ending is None and stalled else ending
+
+        begin = functools.partial(tolerances.met, last=None)
+        point, nit, (status, message) = _descend(objective, optimizer, maxiter, begin, after_step)
+    return describe(point, nit, status=status, success=status == 0, message=message)
+
+
+def _descend(
+    objective: Objective,
+    optimizer: Optimizer,
+    maxiter: int,
+    begin: Callable[[Point], Ending | None],
+    after_step: Callable[[Point, Point, int], Ending | None],
+) -> tuple[Point, int, Ending]:
+    """Step until one of two functions gives an ending: the point to return, and the steps taken."""
+
+    def value_and_grads() -> tuple[float, list[Any]]:
+        here = objective.look()
+        return here.fun, here.jac
+
+    point = best = objective.look()
+    if not point.finite:
+        return point, 0, Ending(NOT_FINITE, "The value or the gradient is not finite at x0.")
+    ending, nit = begin(point), 0
+    while ending is None and nit < maxiter:
+        last = point
+        optimizer.step(value_and_grads)
+        point, nit = objective.look(), nit + 1
         if not point.finite:
-            return finish(point, 0, Ending(NOT_FINITE.status, NOT_FINITE.message.format(" at x0")))
-        ending, nit = tolerances.met(point, None), 0
-        while ending is None and nit < maxiter:
-            last = point
-            optimizer.step(lambda: _value_and_grads(objective))
-            point, nit = objective.look(), nit + 1
-            if not point.finite:
-                place = f" after {nit} steps; x is the best point before"
-                ending = Ending(NOT_FINITE.status, NOT_FINITE.message.format(place))
-                break
-            best = point if point.fun <= best.fun else best
-            if schedule is not None:
-                schedule(point.fun)
-            if bar is not None:
-                bar.update()
-                bar.set_postfix(fun=f"{point.fun:.6g}", gradient=f"{point.gradient_norm:.2e}")
-            ending = told and told(functools.partial(describe, point, nit))
-            ending = ending or tolerances.met(point, last)
-            if ending is None and needs_closure(algorithm) and same(point.x, last.x):
-                ending = STALLED
-        ending = ending or MAXIMUM
-        return finish(point if ending.status == 0 else best, nit, ending)
+            message = (
+                "The value or the gradient is not finite after {} steps; x is the best before."
+            )
+            return best, nit, Ending(NOT_FINITE, message.format(nit))
+        best = point if point.fun <= best.fun else best
+        ending = after_step(point, last, nit)
+    ending = ending or MAXIMUM
+    return (point if ending.status == 0 else best), nit, ending
 
 
 def build(
@@ -221,13 +232,10 @@ def needs_closure(algorithm: type[Optimizer]) -> bool:
     return algorithm.rule is Optimizer.rule
 
 
-def _value_and_grads(objective: Objective) -> tuple[float, list[Any]]:
-    point = objective.look()
-    return point.fun, point.jac
-
-
 def _schedule(scheduler: Any, optimizer: Optimizer) -> Callable[[float], None]:
     """What to do after each step: some schedulers look at the value."""
+    if scheduler is None:
+        return lambda value: None
     if not callable(scheduler):
         raise TypeError(
             "scheduler: expected a function that makes a scheduler of an optimizer, such as "
@@ -238,10 +246,10 @@ def _schedule(scheduler: Any, optimizer: Optimizer) -> Callable[[float], None]:
     return lambda value: step(value) if wants_value else step()
 
 
-def _callback(callback: Any) -> Callable[[Callable[[], Any]], Ending | None] | None:
+def _callback(callback: Any) -> Callable[[Callable[[], Any]], Ending | None]:
     """A callback in either of SciPy's conventions, as a function that tells whether to stop."""
     if callback is None:
-        return None
+        return lambda describe: None
     if not callable(callback):
         raise TypeError(f"callback: expected a function, but got {type(callback).__name__}")
     try:
@@ -260,23 +268,22 @@ def _callback(callback: Any) -> Callable[[Callable[[], Any]], Ending | None] | N
     return told
 
 
-class _NoBar:
-    """Stands for the bar that was not asked for."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: Any) -> None:
-        return None
-
-
-def _bar(progress: Any, total: int, name: str) -> Any:
+@contextlib.contextmanager
+def _bar(progress: Any, total: int, name: str) -> Iterator[Callable[[Point], None]]:
+    """What shows a point, on a bar if there is to be one."""
     if not progress:
-        return _NoBar()
+        yield lambda point: None
+        return
     try:
         from tqdm import tqdm
     except ImportError as error:
         raise ImportError(
             "the progress bar needs tqdm: pip install 'arrayopt[progress]'"
         ) from error
-    return tqdm(total=total, desc=name, unit="step", dynamic_ncols=True)
+    with tqdm(total=total, desc=name, unit="step", dynamic_ncols=True) as bar:
+
+        def show(point: Point) -> None:
+            bar.update()
+            bar.set_postfix(fun=f"{point.fun:.6g}", gradient=f"{point.gradient_norm:.2e}")
+
+        yield show
