@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from arrayopt.namespace import Array, array_namespace, conditional, is_array
 from arrayopt.trace import TraceError
 
-__all__ = ["Branches", "Unknown", "explore", "settled"]
+__all__ = ["Branches", "Unknown", "Unwrapping", "explore", "is_known"]
 
 #: How many branches a rule may take on unknown numbers, one after another.
 DEPTH = 6
@@ -131,19 +131,15 @@ def _raw(value: Any) -> Any:
     return value._value if type(value) is Unknown else value
 
 
-def _operation(function: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
-    """The operator and its reflection: with a number it gives a number, with an array an array."""
-
-    def result(self: Unknown, other: Any, value: Any) -> Any:
-        return value if is_array(other) else Unknown(value, self._branches)
+def _operator(function: Callable[[Any, Any], Any], reflected: bool = False) -> Any:
+    """A method that gives a number of a number, and an array of an array."""
 
     def method(self: Unknown, other: Any) -> Any:
-        return result(self, other, function(self._value, _raw(other)))
+        operands = (self._value, _raw(other))
+        value = function(*(operands[::-1] if reflected else operands))
+        return value if is_array(other) else Unknown(value, self._branches)
 
-    def reflected(self: Unknown, other: Any) -> Any:
-        return result(self, other, function(_raw(other), self._value))
-
-    return method, reflected
+    return method
 
 
 def _known_only(self: Unknown, *_: Any) -> NoReturn:
@@ -166,19 +162,26 @@ class Unknown:
         self._value = value
         self._branches = branches
 
-    __add__, __radd__ = _operation(operator.add)
-    __sub__, __rsub__ = _operation(operator.sub)
-    __mul__, __rmul__ = _operation(operator.mul)
-    __truediv__, __rtruediv__ = _operation(operator.truediv)
-    __floordiv__, __rfloordiv__ = _operation(operator.floordiv)
-    __mod__, __rmod__ = _operation(operator.mod)
-    __pow__, __rpow__ = _operation(operator.pow)
-    __lt__, _ = _operation(operator.lt)
-    __le__, _ = _operation(operator.le)
-    __gt__, _ = _operation(operator.gt)
-    __ge__, _ = _operation(operator.ge)
-    __eq__, _ = _operation(operator.eq)
-    __ne__, _ = _operation(operator.ne)
+    __add__ = _operator(operator.add)
+    __radd__ = _operator(operator.add, reflected=True)
+    __sub__ = _operator(operator.sub)
+    __rsub__ = _operator(operator.sub, reflected=True)
+    __mul__ = _operator(operator.mul)
+    __rmul__ = _operator(operator.mul, reflected=True)
+    __truediv__ = _operator(operator.truediv)
+    __rtruediv__ = _operator(operator.truediv, reflected=True)
+    __floordiv__ = _operator(operator.floordiv)
+    __rfloordiv__ = _operator(operator.floordiv, reflected=True)
+    __mod__ = _operator(operator.mod)
+    __rmod__ = _operator(operator.mod, reflected=True)
+    __pow__ = _operator(operator.pow)
+    __rpow__ = _operator(operator.pow, reflected=True)
+    __lt__ = _operator(operator.lt)
+    __le__ = _operator(operator.le)
+    __gt__ = _operator(operator.gt)
+    __ge__ = _operator(operator.ge)
+    __eq__ = _operator(operator.eq)
+    __ne__ = _operator(operator.ne)
     __float__ = __int__ = __index__ = __complex__ = __round__ = __trunc__ = _known_only
     __floor__ = __ceil__ = _known_only
 

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from arrayopt.applying import apply_rule
-from arrayopt.batching import (
-    SWITCHES,
-    StateSlot,
-    check_state_array,
-    plain,
-    read_grad,
-    state_number,
+from arrayopt.batching import SWITCHES, StateSlot
+from arrayopt.branches import Branches, Unwrapping, explore
+from arrayopt.functional_checks import (
+    arrays_in,
+    check_algorithm,
+    check_entry,
+    check_grad,
+    is_readable,
+    read_arrays,
+    read_number,
 )
-from arrayopt.branches import Branches, Unwrapping, explore, is_known
-from arrayopt.namespace import (
-    Array,
-    array_namespace,
-    filled_like,
-    is_array,
-    is_sparse,
-    library,
-)
-from arrayopt.nested import align, flatten, rebuild
+from arrayopt.namespace import Array, filled_like, is_array
+from arrayopt.nested import align, rebuild
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
-from arrayopt.parameter import check_numbers
 
 __all__ = ["Functional", "functional"]
 
@@ -154,22 +147,22 @@ class _Form:
     """What `functional` has read of an algorithm: its options, and the state they ask for."""
 
     def __init__(self, algorithm: type[Optimizer], options: Mapping[str, Any]) -> None:
-        _check_algorithm(algorithm)
+        check_algorithm(algorithm)
         for switch in ("foreach", "fused"):
             if options.get(switch):
                 raise ValueError(
                     f"{switch}={options[switch]!r}: the functional form runs the rule itself; "
                     f"leave {switch} out"
                 )
-        numbers = {name: _number(name, value) for name, value in options.items()}
-        known = {name: value for name, value in numbers.items() if _readable(value)}
+        numbers = {name: read_number(name, value) for name, value in options.items()}
+        known = {name: value for name, value in numbers.items() if is_readable(value)}
         self.template = algorithm([np.zeros(())], **{n: python_number(v) for n, v in known.items()})
         unknown = sorted(numbers.keys() - known.keys() - self.template.defaults.keys())
         if unknown:
             raise TypeError(f"{algorithm.__name__} has no options {unknown}")
         #: The options, with Python numbers where they are known.
         self.checked = self.template._options(self.template.param_groups[0], 0)
-        self.group = self.checked | {n: value for n, value in numbers.items() if _arrays(value)}
+        self.group = self.checked | {n: value for n, value in numbers.items() if arrays_in(value)}
         self.names = (
             self.template.defaults.keys() - self.template.fixed_options.keys() - set(SWITCHES)
         )
@@ -181,7 +174,7 @@ class _Form:
 
     def init(self, params: Any) -> dict[str, Any]:
         """The state before the first step."""
-        arrays = _read_arrays(params, self.group)
+        arrays = read_arrays(params, self.group)
         with np.errstate(all="ignore"):
             return {
                 slot.name: rebuild(params, [self._start(slot, array) for _, array in arrays])
@@ -218,8 +211,8 @@ class _Form:
                 f"update got unexpected options {unknown}; those of "
                 f"{type(self.template).__name__} are {sorted(self.names)}"
             )
-        numbers = {name: _number(name, value) for name, value in given.items()}
-        known = {name: value for name, value in numbers.items() if _readable(value)}
+        numbers = {name: read_number(name, value) for name, value in given.items()}
+        known = {name: value for name, value in numbers.items() if is_readable(value)}
         self.template.check_group(self.checked | {n: python_number(v) for n, v in known.items()})
         group = self.group | numbers
         have = {slot.name for slot in self.slots}
@@ -240,12 +233,12 @@ class _Form:
         columns = [align(state[name], params, f"state[{name!r}]", "params") for name in names]
         gradients = align(grads, params, "grads", "params")
         leaves = []
-        for (label, array), grad, *entries in zip(_read_arrays(params, group), gradients, *columns):
+        for (label, array), grad, *entries in zip(read_arrays(params, group), gradients, *columns):
             own = {
-                slot.name: _check_entry(entry, array, slot, label)
+                slot.name: check_entry(entry, array, slot, label)
                 for slot, entry in zip(self.slots, entries)
             }
-            leaves.append(_Leaf(array, _check_grad(grad, array, label), own))
+            leaves.append(_Leaf(array, check_grad(grad, array, label), own))
         return leaves
 
     def _advance(self, leaf: _Leaf, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,98 +270,3 @@ def _asks_for(slot: StateSlot, group: Mapping[str, Any]) -> bool:
     """Whether there is an entry of the state under these options."""
     option = True if slot.when is None else group.get(slot.when)
     return is_array(option) or bool(option)
-
-
-# Numbers
-
-
-def _arrays(value: Any) -> list[Array]:
-    """The arrays in an option: it may be one, or a pair with some."""
-    return [each for each in (value if isinstance(value, tuple) else (value,)) if is_array(each)]
-
-
-def _number(name: str, value: Any) -> Any:
-    """An option as a rule computes with it: 0-d arrays, but for NumPy's, stay what they are."""
-    if isinstance(value, (tuple, list)):
-        return tuple(_number(name, each) for each in value)
-    if not is_array(value) or isinstance(value, np.ndarray):
-        return python_number(value)
-    if math.prod(value.shape) != 1:
-        raise ValueError(f"{name}: expected a number or a 0-d array, but got shape {value.shape}")
-    return array_namespace(value).reshape(value, ())
-
-
-def _readable(value: Any) -> bool:
-    """Whether Python can look at an option, to check it."""
-    return all(map(is_known, _arrays(value)))
-
-
-# Arrays
-
-
-def _check_algorithm(algorithm: Any) -> None:
-    if not (isinstance(algorithm, type) and issubclass(algorithm, Optimizer)):
-        raise TypeError(
-            f"expected an optimizer class, such as arrayopt.Adam, but got {algorithm!r}"
-        )
-    if algorithm.rule is Optimizer.rule:
-        raise TypeError(
-            f"{algorithm.__name__} has a step of its own, and no rule that could be a pure "
-            "function; arrayopt.minimize runs it"
-        )
-    if algorithm.gradients == "sparse":
-        raise TypeError(
-            f"{algorithm.__name__} takes sparse gradients only, which the functional form does "
-            "not; use Adam"
-        )
-
-
-def _read_arrays(params: Any, group: Mapping[str, Any]) -> list[tuple[str, Array]]:
-    """The parameters, checked, with their names."""
-    homes = {name: library(array) for name, value in group.items() for array in _arrays(value)}
-    found = []
-    for label, array in flatten(params, "params"):
-        if not is_array(array):
-            raise TypeError(
-                f"{label}: expected an array of NumPy or of another array-API library, or a dict, "
-                f"list or tuple of them, but got {type(array).__name__}"
-            )
-        array = plain(array, label)
-        check_numbers(array, label)
-        for name, home in homes.items():
-            if home != library(array):
-                raise TypeError(
-                    f"{label}: expected an array of {home}, as {name} is, but got one of "
-                    f"{library(array)}; make arrays of one library of both"
-                )
-        found.append((label, array))
-    return found
-
-
-def _check_grad(grad: Any, array: Array, label: str) -> Array | None:
-    if grad is None:
-        return None
-    if is_sparse(grad):
-        raise TypeError(
-            f"{label}: expected a dense gradient, but got a sparse one; the functional form takes "
-            "none"
-        )
-    return read_grad(grad, array, label, densify=True)
-
-
-def _check_entry(entry: Any, array: Array, slot: StateSlot, label: str) -> Any:
-    """An entry of the state of a parameter."""
-    if slot.scalar and (isinstance(entry, np.ndarray) or not is_array(entry)):
-        return state_number(entry, slot.name, label)
-    if slot.scalar and tuple(entry.shape):
-        raise ValueError(
-            f"{label}: expected a number as state {slot.name!r}, but got shape {entry.shape}"
-        )
-    if not slot.scalar:
-        check_state_array(entry, array, slot.name, label)
-    if library(entry) != library(array):
-        raise TypeError(
-            f"{label}: expected state {slot.name!r} of {library(array)}, but got one of "
-            f"{library(entry)}"
-        )
-    return entry

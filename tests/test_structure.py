@@ -146,8 +146,8 @@ def test_imports_run_one_way() -> None:
         "witness",
         "batching",
     ]
-    order += ["groups", "loading", "optimizer", "functional_form", "flat", "line_search", "norms"]
-    order += ["clip_grad", "algorithms"]
+    order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
+    order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]
     order += ["lr_scheduler", "minimization", "swa_utils", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
