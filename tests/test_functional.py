@@ -160,6 +160,18 @@ def test_an_optimizer_of_ones_own() -> None:
     assert state["exp_avg"].tolist() == [1.0, -1.0]
 
 
+def test_a_rule_that_returns_another_shape_is_told() -> None:
+    class Sum(optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {})
+
+        def rule(self, xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
+            return xp.sum(param), {}
+
+    with pytest.raises(ValueError, match=r"returned shape \(\) for a parameter of shape \(2,\)"):
+        optim.functional(Sum).update(np.ones(2), np.ones(2), {})
+
+
 # Pure
 
 
