@@ -33,6 +33,8 @@ from arrayopt.clip_grad import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from arrayopt.functional_form import Functional, functional
+from arrayopt.minimization import MinimizeResult, minimize, scipy_method
 from arrayopt.optimizer import (
     Optimizer,
     StateSlot,
@@ -57,6 +59,8 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Buffer",
+    "Functional",
+    "MinimizeResult",
     "Module",
     "NAdam",
     "Optimizer",
@@ -73,11 +77,14 @@ __all__ = [
     "clip_grad_value_",
     "clip_grads_with_norm_",
     "compare",
+    "functional",
     "get_num_threads",
     "get_total_norm",
     "lr_scheduler",
+    "minimize",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
+    "scipy_method",
     "set_num_threads",
     "swa_utils",
 ]

@@ -47,6 +47,7 @@ __all__ = [
     "choose",
     "data_of",
     "is_trained",
+    "plain",
     "read_grad",
     "reports",
     "state_number",
@@ -547,7 +548,7 @@ def data_of(param: Any, label: str, differentiable: bool = False) -> Array:
         raise TypeError(f"{label}: expected an array as .data, but got {type(data).__name__}")
     check_data(data, label)
     if isinstance(data, np.ndarray):
-        return _plain(data, label)
+        return plain(data, label)
     if not differentiable:
         return detach(data)
     if is_array(param):
@@ -604,7 +605,7 @@ def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
     ValueError
         If an index of a sparse one is out of range.
     """
-    grad = _plain(grad, label)
+    grad = plain(grad, label)
     if not is_sparse(grad):
         _check_grad(grad, array, label)
         return grad
@@ -628,10 +629,9 @@ def _check_grad(grad: Any, array: Array, label: str) -> None:
             f"{label}: expected a gradient of shape {tuple(array.shape)}, but got shape "
             f"{tuple(shape)}"
         )
-    if str(device(grad)) != str(device(array)):
-        raise RuntimeError(
-            f"{label}: expected a gradient on {device(array)}, but got one on {device(grad)}"
-        )
+    homes = device(array), device(grad)
+    if None not in homes and str(homes[0]) != str(homes[1]):
+        raise RuntimeError(f"{label}: expected a gradient on {homes[0]}, but got one on {homes[1]}")
     if not castable(grad, array):
         raise RuntimeError(
             f"{label}: a gradient of dtype {grad.dtype} cannot be cast to the parameter's dtype "
@@ -685,7 +685,7 @@ def state_number(value: Any, name: str, label: str) -> int | float:
     return int(number)  # torch keeps it as a float32 array
 
 
-def _plain(value: Any, label: str) -> Any:
+def plain(value: Any, label: str) -> Any:
     """A NumPy array without what a subclass makes of its operators; other values as they are."""
     if is_masked(value):
         raise TypeError(

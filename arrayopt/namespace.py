@@ -7,6 +7,7 @@ out: bfloat16 on NumPy, and the pairs of reals behind a complex array.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -21,10 +22,12 @@ __all__ = [
     "as_real",
     "castable",
     "compute_dtype",
+    "conditional",
     "convert",
     "detach",
     "device",
     "duplicate",
+    "filled_like",
     "is_array",
     "is_complex",
     "is_floating",
@@ -61,7 +64,7 @@ def library(array: Array) -> str:
 
 
 def device(array: Array) -> Any:
-    """The device that holds `array`, as its library names it."""
+    """The device that holds `array`, as its library names it; None while jax traces a function."""
     return compat.device(array)
 
 
@@ -177,6 +180,41 @@ def detach(array: Array) -> Array:
 def duplicate(array: Array) -> Array:
     """A copy of `array` with memory of its own, outside any graph."""
     return array_namespace(array).astype(detach(array), array.dtype, copy=True)
+
+
+def filled_like(array: Array, fill: Any) -> Array:
+    """A new array like `array`, filled with a number (both parts, if it is complex).
+
+    The number may be a 0-d array of the same library, which an autodiff library sees.
+    """
+    xp = array_namespace(array)
+    if is_array(fill):
+        value = fill * (1 + 1j) if is_complex(array) else fill
+        return xp.astype(xp.zeros_like(array) + value, array.dtype, copy=False)
+    return xp.full_like(array, complex(fill, fill) if is_complex(array) else fill)
+
+
+def conditional(
+    condition: Array, one: Callable[[], dict[str, Any]], other: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """What `one` returns where `condition` holds, and what `other` returns where it does not.
+
+    Parameters
+    ----------
+    condition : 0-d array of booleans
+        It need not be known yet.
+    one, other : callable
+        Pure functions that return arrays or numbers under the same names. In jax, only one of them
+        is carried out, and differentiated; elsewhere, and in ``jax.vmap`` over the condition, both
+        are, and then one is selected.
+    """
+    if compat.is_jax_array(condition):
+        from jax.lax import cond
+
+        chosen: dict[str, Any] = cond(condition, one, other)
+        return chosen
+    xp, results = array_namespace(condition), one()
+    return {name: xp.where(condition, results[name], value) for name, value in other().items()}
 
 
 def convert(value: Any, like: Array) -> Array:

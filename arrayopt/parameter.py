@@ -307,17 +307,15 @@ def zero_grad(parameter: Any, set_to_none: bool) -> None:
         parameter.grad = array_namespace(grad).zeros_like(grad)
 
 
-def check_data(data: Array, label: str) -> None:
-    """Raise if `data` cannot be optimized.
+def check_numbers(data: Array, label: str) -> None:
+    """Raise if `data` does not hold numbers that can be optimized.
 
     Raises
     ------
     TypeError
         If it is sparse.
     RuntimeError
-        If its elements are not real or complex floating-point numbers, or share memory.
-    ValueError
-        If it is a NumPy array that cannot be written to.
+        If its elements are not real or complex floating-point numbers.
     """
     if not is_floating(data):
         raise RuntimeError(
@@ -326,6 +324,19 @@ def check_data(data: Array, label: str) -> None:
         )
     if is_sparse(data):
         raise TypeError(f"{label}: expected a dense array, but got a sparse one")
+
+
+def check_data(data: Array, label: str) -> None:
+    """Raise if `data` cannot be optimized where it is.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        As `check_numbers` does; and a RuntimeError if its elements share memory.
+    ValueError
+        If it is a NumPy array that cannot be written to.
+    """
+    check_numbers(data, label)
     if overlaps_itself(data):
         raise RuntimeError(
             f"{label}: expected elements with memory of their own, but several share some (an "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -138,6 +138,9 @@ def test_imports_run_one_way() -> None:
         "namespace",
         "scalars",
         "trace",
+        "applying",
+        "branches",
+        "nested",
         "threads",
         "hooks",
         "options",
@@ -147,9 +150,9 @@ def test_imports_run_one_way() -> None:
         "witness",
         "batching",
     ]
-    order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]
-    order += ["algorithms"]
-    order += ["lr_scheduler", "swa_utils", "interop", "plotting"]
+    order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
+    order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]
+    order += ["lr_scheduler", "minimization", "swa_utils", "interop", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]

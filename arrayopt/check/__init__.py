@@ -12,6 +12,7 @@ from typing import Any
 from arrayopt.check.comparison import Case, Comparison, NotComparable, run
 from arrayopt.check.plan import STEPS, plan
 from arrayopt.check.report import Report, report
+from arrayopt.progress import progress_bar
 
 __all__ = ["Comparison", "Report", "compare"]
 
@@ -111,11 +112,7 @@ def compare(
         seed=seed,
         bound=bound,
     )
-    bar: Iterable[Case] = cases
-    if progress:
-        from tqdm import tqdm
-
-        bar = tqdm(cases, unit="run")
+    bar = progress_bar(iterable=cases, unit="run") if progress else cases
     return report([*comparisons(bar, lacking)], lacking)
 
 
