@@ -35,10 +35,12 @@ class ForLoop(Executor):
     def accepts(self, array: Array) -> bool:
         return is_array(array)
 
-    def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
+    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
         if not arrays:
             return []
         xp = array_namespace(arrays[0])
+        if fill is None:
+            return [xp.empty_like(array) for array in arrays]
         value = complex(fill, fill) if is_complex(arrays[0]) else fill
         return [xp.full_like(array, value) for array in arrays]
 

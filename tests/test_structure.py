@@ -145,7 +145,7 @@ def test_imports_run_one_way() -> None:
     ]
     order += ["groups", "loading", "optimizer", "flat", "line_search", "norms", "clip_grad"]
     order += ["algorithms"]
-    order += ["lr_scheduler", "swa_utils", "plotting"]
+    order += ["lr_scheduler", "swa_utils", "checkpoint", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]
