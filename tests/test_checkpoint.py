@@ -1,4 +1,4 @@
-"""Checkpoints: a run that is saved and loaded goes on to the same bits, and nothing is half loaded."""
+"""Checkpoints: a run that is loaded goes on to the same bits, and nothing is half loaded."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def test_every_algorithm_is_tested() -> None:
 # Every scheduler
 
 
-@pytest.mark.parametrize("where", [0, 3, 151, 640])
-@pytest.mark.parametrize("kind", [float, np.array, float32], ids=case_id)
+@pytest.mark.parametrize("where", [0, 151, 640])
+@pytest.mark.parametrize("kind", [float, float32], ids=case_id)
 @pytest.mark.parametrize("name", MAKE)
 def test_every_scheduler_goes_on_to_the_bit(tmp_path, name, kind, where) -> None:
     opt = numpys(kind)
@@ -161,7 +161,7 @@ def test_every_scheduler_is_tested() -> None:
 # Every average
 
 AVERAGES = {
-    "equal": lambda: {},
+    "equal": dict,
     "swa": lambda: {"avg_fn": swa_utils.get_swa_avg_fn()},
     "swa multi": lambda: {"multi_avg_fn": swa_utils.get_swa_multi_avg_fn()},
     "ema": lambda: {"avg_fn": swa_utils.get_ema_avg_fn(0.9)},
@@ -467,7 +467,7 @@ def test_a_state_whose_values_do_not_fit(tmp_path) -> None:
     (state,) = opt.state.values()
     state["d"][0] = math.inf
     checkpoint.save(tmp_path, optimizer=opt)
-    with pytest.raises(ValueError, match="optimizer given: .* expected finite numbers as state"):
+    with pytest.raises(ValueError, match=r"optimizer given: .* expected finite numbers as state"):
         checkpoint.load(tmp_path, optimizer=optim.LBFGS([x]))
 
 
@@ -485,7 +485,7 @@ scalars = (
     | hnp.from_dtype(np.dtype(np.int16))
 )
 arrays = hnp.arrays(
-    st.sampled_from("bool i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8 c8 c16".split()),
+    st.sampled_from(["?", *np.typecodes["AllInteger"], *"efdFD"]),
     hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
 )
 keys = st.text() | st.integers() | st.booleans() | st.none() | st.tuples(st.integers(), st.text())
@@ -503,7 +503,7 @@ data = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(value=data)
 def test_plain_data_comes_back_to_the_bit(tmp_path_factory, value) -> None:
     back = through(tmp_path_factory.getbasetemp(), value)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import arrayopt as optim
-from arrayopt import algorithms, backend, backends, lr_scheduler, swa_utils
+from arrayopt import algorithms, backend, backends, checkpoint, lr_scheduler, swa_utils
 
 #: The algorithms; all but LBFGS, which has a step of its own, are a docstring and a rule.
 FILES = sorted(
@@ -102,6 +102,16 @@ def test_an_algorithm_or_schedule_tells_its_equation_source_errors_and_an_exampl
         assert parameter in doc
 
 
+@pytest.mark.parametrize("name", ["load", "save"])
+def test_what_saves_runs_is_documented(name: str) -> None:
+    entry = getattr(checkpoint, name)
+    doc = inspect.getdoc(entry) or ""
+    for part in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
+        assert part in doc
+    for parameter in inspect.signature(entry).parameters:
+        assert parameter in doc
+
+
 @pytest.mark.parametrize("name", swa_utils.__all__)
 def test_what_averages_weights_is_documented(name: str) -> None:
     entry = getattr(swa_utils, name)
@@ -114,8 +124,8 @@ def test_what_averages_weights_is_documented(name: str) -> None:
 def test_importing_the_core_imports_nothing_heavy_and_no_backend() -> None:
     code = (
         "import sys, arrayopt; heavy = {'torch', 'numba', 'cupy', 'jax', 'matplotlib', 'sklearn', "
-        "'rich', 'tqdm', 'scipy'}; print(sorted(m for m in sys.modules if m.partition('.')[0] in "
-        "heavy or m.startswith('arrayopt.backends')))"
+        "'rich', 'tqdm', 'scipy', 'safetensors', 'xxhash', 'ml_dtypes'}; print(sorted(m for m in "
+        "sys.modules if m.partition('.')[0] in heavy or m.startswith('arrayopt.backends')))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
