@@ -551,9 +551,8 @@ def test_checkpoints_are_timed_beside_plain_files(bench, tmp_path):
     rows = [line.split() for line in output.splitlines()]
     for side, columns in (("write", 8), ("save", 7), ("read", 6), ("load", 7)):
         assert [len(row) for row in rows if row[:1] == [side]] == [columns]
-    assert f"GB in {tmp_path}" in " ".join(output.split())
+    assert f"GB in {tmp_path}\n" in output
     assert not [*tmp_path.iterdir()]
-    assert max(map(len, output.splitlines())) <= 104
 
 
 def test_a_benchmark_of_checkpoints_that_cannot_be(bench, monkeypatch):

@@ -359,7 +359,7 @@ def test_damaged_files_are_passed_over_with_a_warning(tmp_path) -> None:
 def test_a_checkpoint_of_another_model_is_not_passed_over(tmp_path) -> None:
     save(tmp_path, 1)
     checkpoint.save(tmp_path, model={"other": np.ones(1)})
-    with pytest.raises(ValueError, match="00000002.safetensors does not fit the model given"):
+    with pytest.raises(ValueError, match=r"00000002.safetensors does not fit the model given"):
         number_in(tmp_path)
 
 

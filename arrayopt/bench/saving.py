@@ -109,19 +109,20 @@ def show_saving(folder: Path, quick: bool, effort: Effort) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as made:
         nbytes, timings = compare_saving(Path(made), quick, effort)
     shapes = WORKLOADS["gpt2"].shapes_of(quick)
-    title = (
-        f"checkpoint of {len(shapes)} arrays of float32, {size(shapes) / 1e6:.1f}M numbers, with "
-        f"the state of Adam: {nbytes / 1e9:.2f} GB in {folder}"
+    screen.print(
+        f"Checkpoints of {len(shapes)} arrays of float32, {size(shapes) / 1e6:.1f}M numbers, with "
+        f"the state of Adam: {nbytes / 1e9:.2f} GB in {folder}",
+        soft_wrap=True,
     )
-    screen.print(_table(title, nbytes, timings))
+    screen.print(_table(nbytes, timings))
     screen.print(EXPLANATION)
     busy = others()
     if busy and busy > TOLERATED:
         screen.print(DOUBT.format(busy), style="bold red")
 
 
-def _table(title: str, nbytes: int, timings: Mapping[str, Timing]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+def _table(nbytes: int, timings: Mapping[str, Timing]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for name in ("seconds", "between", "GB/s", "ratio"):
         table.add_column(name, justify="right")
