@@ -384,11 +384,11 @@ MISFITS = {
     "a name too few": ({"model": {"b": None}}, "model given: unexpected: b"),
     "an optimizer": (
         {"opt": optim.NAdam},
-        "optimizer given: expected a Adam, as was saved, but got NAdam",
+        "optimizer given: expected Adam, as was saved, but got NAdam",
     ),
     "a scheduler": (
         {"scheduler": lambda opt: lr_scheduler.ExponentialLR(opt, 0.5)},
-        "scheduler given: expected a StepLR, as was saved, but got ExponentialLR",
+        "scheduler given: expected StepLR, as was saved, but got ExponentialLR",
     ),
     "a composed scheduler": (
         {"scheduler": step_then_constant},

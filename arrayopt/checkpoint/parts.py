@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from arrayopt.checkpoint.codec import Encoder, decode
-from arrayopt.checkpoint.container import Container, DamagedCheckpoint, Stored
+from arrayopt.checkpoint.container import Container, DamagedCheckpoint
 from arrayopt.checkpoint.host import dtype_name
 from arrayopt.lr_scheduler import LRScheduler
 from arrayopt.namespace import Array, convert, fill, is_array, is_writeable
@@ -72,20 +72,17 @@ def _kind(owner: Any) -> str:
 
 @dataclass
 class Plan:
-    """How an object will be loaded. All that could be checked is.
+    """How an object will be loaded, once all of the file is known to be whole.
 
     Attributes
     ----------
     carry_out : callable
         Loads it.
-    overwritten : list of Stored
-        What is read into memory that is there already; it has to be known to be whole before.
     undo : callable or None
         Returns what takes the object back to now, if `carry_out` may fail.
     """
 
     carry_out: Callable[[], None]
-    overwritten: list[Stored] = field(default_factory=list)
     undo: Callable[[], Callable[[], None]] | None = None
 
 
@@ -113,7 +110,7 @@ def plan(part: str, owner: Any, saved: Mapping[str, Any], container: Container) 
         if part in ("model", "averaged"):
             return _plan_model(owner, saved["state"], container)
         if _kind(owner) != saved["class"]:
-            raise ValueError(f"expected a {saved['class']}, as was saved, but got {_kind(owner)}")
+            raise ValueError(f"expected {saved['class']}, as was saved, but got {_kind(owner)}")
         return _plan_other(owner, saved["state"], container)
     except DamagedCheckpoint:
         raise
@@ -172,7 +169,7 @@ def _plan_model(model: Any, saved: Any, container: Container) -> Plan:
             else:
                 entry.data = convert(value, entry.data)
 
-    return Plan(carry_out, overwritten=[value for _, value in pairs])
+    return Plan(carry_out)
 
 
 def _misfit(entry: Any, value: Any) -> str:

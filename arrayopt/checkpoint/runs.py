@@ -190,6 +190,9 @@ def load(
     are up to its ``load_state_dict``. An object of somebody else's class is loaded by its
     ``load_state_dict``, and taken back by it if that or another one fails.
 
+    The arrays of models are read a second time, after all has been checked; if the disk fails just
+    then, the error comes when some of them have been written to.
+
     Examples
     --------
     See `save`.
