@@ -192,6 +192,16 @@ def test_ten_thousand_damaged_files_are_refused(tmp_path) -> None:
     assert state(fresh, other) == expected
 
 
+def test_a_header_that_has_changed_is_shown_to_nobody(tmp_path, monkeypatch) -> None:
+    file = save(tmp_path)
+    whole = file.read_bytes()
+    monkeypatch.setattr(container, "require", lambda library: pytest.fail(f"{library} is asked"))
+    for place in range(8 + len(container.BEGIN), 8 + int.from_bytes(whole[:8], "little"), 7):
+        file.write_bytes(flipped(whole, place, 2))
+        with pytest.raises(checkpoint.DamagedCheckpoint, match="its header has changed since it"):
+            Container(file)
+
+
 @pytest.mark.parametrize("piece", [0, 1, 2])
 def test_every_piece_of_a_large_array_is_checked_before_anything_changes(tmp_path, piece) -> None:
     model = {"small": np.ones(3), "large": np.zeros(2 * PIECE // 8 + 5)}
