@@ -21,8 +21,9 @@ import torch
 
 import arrayopt as optim
 from arrayopt import checkpoint
-from arrayopt.checkpoint import container, folder, host
-from arrayopt.checkpoint.container import PIECE, Container
+from arrayopt.checkpoint import folder, host, layout
+from arrayopt.checkpoint.container import Container
+from arrayopt.checkpoint.layout import PIECE
 
 
 def content(number: int = 1) -> dict[str, np.ndarray]:
@@ -195,8 +196,8 @@ def test_ten_thousand_damaged_files_are_refused(tmp_path) -> None:
 def test_a_header_that_has_changed_is_shown_to_nobody(tmp_path, monkeypatch) -> None:
     file = save(tmp_path)
     whole = file.read_bytes()
-    monkeypatch.setattr(container, "require", lambda library: pytest.fail(f"{library} is asked"))
-    for place in range(8 + len(container.BEGIN), 8 + int.from_bytes(whole[:8], "little"), 7):
+    monkeypatch.setattr(layout, "require", lambda library: pytest.fail(f"{library} is asked"))
+    for place in range(8 + len(layout.BEGIN), 8 + int.from_bytes(whole[:8], "little"), 7):
         file.write_bytes(flipped(whole, place, 2))
         with pytest.raises(checkpoint.DamagedCheckpoint, match="its header has changed since it"):
             Container(file)
@@ -258,7 +259,7 @@ def test_other_files_are_refused(tmp_path) -> None:
 
 
 def test_a_layout_of_the_future_is_told_from_damage(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(container, "VERSION", 2)
+    monkeypatch.setattr(layout, "VERSION", 2)
     save(tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="version 1 of the layout, but got 2; a later") as caught:
@@ -272,8 +273,8 @@ def test_a_file_that_the_library_refuses_is_damaged(tmp_path, monkeypatch) -> No
     with pytest.raises(safetensors.SafetensorError):
         save(tmp_path)
     assert names(tmp_path) == []
-    monkeypatch.setattr(container, "require", lambda name: _Lenient)
-    monkeypatch.setattr(container, "digest_of", lambda piece: 0)
+    monkeypatch.setattr(layout, "require", lambda name: _Lenient)
+    monkeypatch.setattr(layout, "digest_of", lambda piece: 0)
     file = save(tmp_path)
     monkeypatch.undo()
     with pytest.raises(checkpoint.DamagedCheckpoint, match="unknown variant `F99`"):
@@ -301,7 +302,7 @@ _Lenient.safe_open = _Lenient
 
 def test_a_file_that_is_replaced_while_it_is_read(tmp_path, monkeypatch) -> None:
     file = save(tmp_path / "run.safetensors", 1)
-    original = container.require
+    original = layout.require
 
     def replaced(library: str) -> Any:
         if library == "safetensors":
@@ -313,7 +314,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, monkeypatch) -> None
         assert first.content["extra"] == {"number": 1}
         save(file, 3)
         first.check()  # what is open stays
-    monkeypatch.setattr(container, "require", replaced)
+    monkeypatch.setattr(layout, "require", replaced)
     with pytest.raises(checkpoint.DamagedCheckpoint, match="another file took its place"):
         Container(file)
 
@@ -321,7 +322,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path, monkeypatch) -> None
 def test_what_the_disk_cannot_read_is_damaged(tmp_path, monkeypatch) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
-    original, bad = container._read_at, tmp_path / "checkpoint-00000002.safetensors"
+    original, bad = layout.read_some, tmp_path / "checkpoint-00000002.safetensors"
     cause = [errno.EIO]
 
     def read(file: Any, buffer: memoryview, offset: int) -> int:
@@ -329,13 +330,13 @@ def test_what_the_disk_cannot_read_is_damaged(tmp_path, monkeypatch) -> None:
             raise OSError(cause[0], os.strerror(cause[0]))
         return original(file, buffer, offset)
 
-    monkeypatch.setattr(container, "_read_at", read)
+    monkeypatch.setattr(layout, "read_some", read)
     with pytest.warns(UserWarning, match=r"00000002.* the disk cannot read it"):
         assert number_in(tmp_path) == 1
     cause[0] = errno.EACCES
     with pytest.raises(PermissionError):
         number_in(tmp_path)
-    monkeypatch.setattr(container, "_read_at", lambda *_: 0)
+    monkeypatch.setattr(layout, "read_some", lambda *_: 0)
     with pytest.raises(checkpoint.DamagedCheckpoint, match="it was cut short"):
         number_in(bad)
 
@@ -445,7 +446,7 @@ def test_the_order_in_which_things_become_durable(tmp_path, monkeypatch) -> None
 
         monkeypatch.setattr(owner, name, call)
 
-    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (container, "_pwrite")):
+    for owner, name in ((os, "fsync"), (os, "replace"), (Path, "unlink"), (layout, "_pwrite")):
         tell(owner, name)
     save(tmp_path, 2, keep=1)
     while "_pwrite" in done[1:]:
@@ -461,7 +462,7 @@ def test_the_order_in_which_things_become_durable(tmp_path, monkeypatch) -> None
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, after, single) -> None:
     path = tmp_path / "run.safetensors" if single else tmp_path
     save(path, 1)
-    before, original, calls = names(tmp_path), container._pwrite, []
+    before, original, calls = names(tmp_path), layout._pwrite, []
 
     def write(file: Any, data: memoryview, offset: int) -> int:
         calls.append(1)
@@ -469,7 +470,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, after, single)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return original(file, data[: max(1, len(data) // 2)], offset)
 
-    monkeypatch.setattr(container, "_pwrite", write)
+    monkeypatch.setattr(layout, "_pwrite", write)
     with pytest.raises(OSError, match="No space left"):
         save(path, 2, keep=1)
     assert names(tmp_path) == before
@@ -605,7 +606,7 @@ def test_tensors_on_a_gpu(tmp_path) -> None:  # pragma: no cover
 
 
 def test_a_header_that_no_library_would_read(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(container, "LONGEST", 1000)
+    monkeypatch.setattr(layout, "LONGEST", 1000)
     with pytest.raises(ValueError, match="expected at most 1,000 bytes of names and numbers, but"):
         checkpoint.save(tmp_path, extra=[*range(1000)])
     assert names(tmp_path) == []

@@ -1,14 +1,4 @@
-"""A checkpoint as a safetensors file: written in pieces, each with a digest, and read so.
-
-The format is eight bytes that tell the length of the header, the header, which is JSON, and the
-data. Ours begins with the SHA-256 of the rest of the header, which holds the XXH3 of every piece of
-the data, so that no bit of the file can change unnoticed. (XXH3 is as fast as memory; CRC-32 would
-take longer than reading does.)
-
-The writer is our own, since the library's takes the addresses of all arrays at once: those that are
-not contiguous, or on a device, would have to be copied before, and the digests be made in a pass of
-their own. Whether what is written is a file of the format, the library is asked.
-"""
+"""Reading a checkpoint: what is in the file is known to be what was written before it is used."""
 
 from __future__ import annotations
 
@@ -17,166 +7,23 @@ import hashlib
 import json
 import math
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from arrayopt.checkpoint.host import DTYPES, INSTALL, Source, at_home, host_dtype, view
+from arrayopt.checkpoint import layout
+from arrayopt.checkpoint.host import DTYPES, at_home, host_dtype, real, view
+from arrayopt.checkpoint.layout import BEGIN, DIGITS, PIECE, Entry
 from arrayopt.namespace import Array, convert, detach
-from arrayopt.threads import get_num_threads, run_parallel
 
-__all__ = ["Container", "DamagedCheckpoint", "Stored", "require", "write"]
-
-#: How many bytes a digest covers: they stay in the cache of a core while they are looked at.
-PIECE = 1 << 20
-
-#: The longest header that the library reads.
-LONGEST = 100_000_000
-
-#: What a header begins with, and the digits that follow.
-BEGIN, DIGITS = b'{"__metadata__":{"sha256":"', 64
-
-#: Which layout of the metadata this is.
-VERSION = 1
+__all__ = ["Container", "DamagedCheckpoint", "Stored"]
 
 
 class DamagedCheckpoint(ValueError):  # noqa: N818  (it is what happened that one wants to read)
     """A file is no whole checkpoint: cut short, changed, or something else."""
-
-
-def require(library: str) -> Any:
-    """A library that checkpoints need: safetensors, or xxhash.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
-    try:
-        return import_module(library)
-    except ImportError as error:
-        raise ImportError(f"checkpoints need {library}: {INSTALL}") from error
-
-
-def digest_of(piece: memoryview) -> int:
-    """The digest of a piece, of 64 bits."""
-    return int(require("xxhash").xxh3_64_intdigest(piece))
-
-
-@dataclass(slots=True)
-class Entry:
-    """Where an array is in a file.
-
-    Attributes
-    ----------
-    dtype : str
-        As safetensors calls it.
-    shape : list of int
-        Of complex numbers, with a last axis of length 2.
-    begin, end : int
-        Its bytes, counted from the end of the header.
-    digests : list of int
-        The XXH3 of each piece.
-    whole : bool
-        Whether all digests have been seen to be right.
-    """
-
-    dtype: str
-    shape: list[int]
-    begin: int
-    end: int
-    digests: list[int] = field(default_factory=list)
-    whole: bool = False
-
-    def pieces(self) -> list[tuple[int, int, int]]:
-        """The number of each piece, and where it begins and ends in the array's bytes."""
-        size = self.end - self.begin
-        return [
-            (number, start, min(start + PIECE, size))
-            for number, start in enumerate(range(0, size, PIECE))
-        ]
-
-
-# Writing
-
-
-def write(path: Path, file: Any, content: Any, arrays: Mapping[str, Array]) -> None:
-    """Write a checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        Where `file` is.
-    file : raw binary file
-        Empty.
-    content : object
-        JSON.
-    arrays : mapping of str to array
-        What it refers to.
-    """
-    sources = {name: Source(array) for name, array in arrays.items()}
-    entries: dict[str, Entry] = {}
-    end = 0
-    # (whatever the length of the others, numbers lie where their size divides the address)
-    for name in sorted(sources, key=lambda name: -_real(sources[name].dtype).itemsize):
-        source = sources[name]
-        begin, end = end, end + source.size * source.dtype.itemsize
-        pairs = [2] if source.dtype.kind == "c" else []
-        entry = Entry(DTYPES[source.dtype.name], [*source.shape, *pairs], begin, end)
-        entry.digests = [0] * len(entry.pieces())
-        entries[name] = entry
-    start = len(_header(content, entries))
-    tasks = [(name, piece) for name, entry in entries.items() for piece in entry.pieces()]
-
-    def work(task: tuple[str, tuple[int, int, int]], _: Any) -> None:
-        name, (number, begin, end) = task
-        source, entry = sources[name], entries[name]
-        size = source.dtype.itemsize
-        data = source(begin // size, end // size)
-        entry.digests[number] = digest_of(data)
-        _write_at(file, data, start + entry.begin + begin)
-
-    _share(tasks, work, end)
-    _write_at(file, memoryview(_header(content, entries)), 0)
-    with require("safetensors").safe_open(path, framework="numpy") as written:
-        written.keys()  # (raises if it is not of the format)
-
-
-def _real(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.empty(0, dtype).real.dtype if dtype.kind == "c" else dtype
-
-
-def _header(content: Any, entries: Mapping[str, Entry]) -> bytes:
-    """The header and its length. It is as long whatever the digests are."""
-    digests = {
-        name: "".join(f"{digest:016x}" for digest in entry.digests)
-        for name, entry in entries.items()
-    }
-    metadata = {"version": VERSION, "content": content, "xxh3": digests}
-    rest = json.dumps({"arrayopt": json.dumps(metadata, allow_nan=False)})[1:]
-    table = {
-        name: {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [entry.begin, entry.end]}
-        for name, entry in entries.items()
-    }
-    text = f'",{rest},{json.dumps(table)[1:]}' if table else f'",{rest}}}'
-    length = len(BEGIN) + DIGITS + len(text)
-    padding = -length % 8
-    if length + padding > LONGEST:
-        raise ValueError(
-            f"expected at most {LONGEST:,} bytes of names and numbers, but got {length:,}; keep "
-            "long lists of numbers as arrays"
-        )
-    before, after = (length + padding).to_bytes(8, "little") + BEGIN, text.encode() + b" " * padding
-    return before + hashlib.sha256(before + after).hexdigest().encode() + after
-
-
-# Reading
 
 
 class Container:
@@ -228,7 +75,7 @@ class Container:
         prefix = bytearray(min(8, size))
         self.read_at(memoryview(prefix), 0)
         length = int.from_bytes(prefix, "little")
-        if size < 8 or length > min(size - 8, LONGEST):
+        if size < 8 or length > min(size - 8, layout.LONGEST):
             raise self.damaged(f"it has {size} bytes, which is not as long as its header should be")
         header = bytearray(length)
         self.read_at(memoryview(header), 8)
@@ -238,7 +85,7 @@ class Container:
         digest = hashlib.sha256(prefix + header[: len(BEGIN)] + header[start:]).hexdigest()
         if header[len(BEGIN) : start] != digest.encode():
             raise self.damaged("its header has changed since it was written")
-        safetensors = require("safetensors")
+        safetensors = layout.require("safetensors")
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 metadata = file.metadata()
@@ -249,10 +96,10 @@ class Container:
         if metadata["sha256"] != digest:
             raise self.damaged("another file took its place while it was read")
         content = json.loads(metadata["arrayopt"])
-        if content["version"] != VERSION:
+        if content["version"] != layout.VERSION:
             raise ValueError(
-                f"{path}: expected version {VERSION} of the layout, but got {content['version']}; "
-                "a later arrayopt has written it"
+                f"{path}: expected version {layout.VERSION} of the layout, but got "
+                f"{content['version']}; a later arrayopt has written it"
             )
         self.content = content["content"]
         self._start = 8 + length
@@ -280,7 +127,7 @@ class Container:
             entry, (number, begin, end) = task
             self.read_piece(entry, number, scratch[: end - begin])
 
-        _share(tasks, work, sum(entry.end - entry.begin for entry in entries))
+        layout.share_out(tasks, work, sum(entry.end - entry.begin for entry in entries))
         for entry in entries:
             entry.whole = True
 
@@ -293,7 +140,7 @@ class Container:
             If it is not what was written.
         """
         self.read_at(buffer, self._start + entry.begin + number * PIECE)
-        if digest_of(buffer) != entry.digests[number]:
+        if layout.digest_of(buffer) != entry.digests[number]:
             name = next(name for name, each in self._entries.items() if each is entry)
             raise self.damaged(f"{name} has changed since it was written")
 
@@ -307,7 +154,7 @@ class Container:
         """
         try:
             while buffer:
-                count = _read_at(self._file, buffer, offset)
+                count = layout.read_some(self._file, buffer, offset)
                 if not count:
                     raise self.damaged("it was cut short")
                 buffer, offset = buffer[count:], offset + count
@@ -321,7 +168,7 @@ def _entries(
     table: Iterable[tuple[str, str, list[int]]], digests: Mapping[str, str]
 ) -> dict[str, Entry]:
     """Where the arrays are: one after the other, without gaps, as the library has checked."""
-    itemsizes = {code: _real(host_dtype(name)).itemsize for name, code in DTYPES.items()}
+    itemsizes = {code: real(host_dtype(name)).itemsize for name, code in DTYPES.items()}
     entries = {}
     end = 0
     for name, dtype, shape in table:
@@ -406,45 +253,5 @@ class Stored:
             if place is None:
                 target.flat[begin // size : end // size] = np.frombuffer(buffer, self.dtype)
 
-        _share(self.entry.pieces(), work, self.entry.end - self.entry.begin)
+        layout.share_out(self.entry.pieces(), work, self.entry.end - self.entry.begin)
         self.entry.whole = True
-
-
-# Both
-
-
-def _share(tasks: Iterable[Any], work: Callable[[Any, memoryview], None], size: int) -> None:
-    """Call ``work(task, scratch)`` for each task, on as many threads as `size` bytes are worth."""
-    queue = iter([*tasks])  # (next on it is atomic)
-
-    def share() -> None:
-        scratch = np.empty(PIECE, np.uint8).data
-        for task in queue:
-            work(task, scratch)
-
-    run_parallel(share, min(get_num_threads(), 1 + size // PIECE))
-
-
-def _write_at(file: Any, data: memoryview, offset: int) -> None:
-    while data:
-        count = _pwrite(file, data, offset)
-        data, offset = data[count:], offset + count
-
-
-_seeking = threading.Lock()
-
-
-def _pwrite(file: Any, data: memoryview, offset: int) -> int:
-    if hasattr(os, "pwrite"):
-        return os.pwrite(file.fileno(), data, offset)
-    with _seeking:
-        file.seek(offset)
-        return int(file.write(data))
-
-
-def _read_at(file: Any, buffer: memoryview, offset: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(file.fileno(), [buffer], offset)
-    with _seeking:
-        file.seek(offset)
-        return int(file.readinto(buffer))

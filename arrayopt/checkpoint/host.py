@@ -19,6 +19,8 @@ __all__ = [
     "dtype_name",
     "host_dtype",
     "memory_of",
+    "problem",
+    "real",
     "view",
 ]
 
@@ -73,6 +75,11 @@ def host_dtype(name: str) -> np.dtype[Any]:
     except ImportError as error:
         raise ImportError(f"checkpoints with bfloat16 need ml_dtypes: {INSTALL}") from error
     return bfloat16
+
+
+def real(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the real and imaginary parts, or of the numbers themselves."""
+    return np.empty(0, dtype).real.dtype if dtype.kind == "c" else dtype
 
 
 def problem(array: Array) -> str:

@@ -11,12 +11,9 @@ from typing import Any
 
 from arrayopt.checkpoint import folder, parts
 from arrayopt.checkpoint.codec import Encoder, decode
-from arrayopt.checkpoint.container import (
-    Container,
-    DamagedCheckpoint,
-    require,
-    write,
-)
+from arrayopt.checkpoint.container import Container, DamagedCheckpoint
+from arrayopt.checkpoint.layout import require
+from arrayopt.checkpoint.writing import write
 from arrayopt.lr_scheduler.checks import check_integer
 
 __all__ = ["Checkpoint", "load", "save"]
