@@ -10,7 +10,7 @@
 True
 """
 
-from arrayopt import lr_scheduler, swa_utils
+from arrayopt import checkpoint, lr_scheduler, swa_utils
 from arrayopt.algorithms import (
     ASGD,
     LBFGS,
@@ -73,6 +73,7 @@ __all__ = [
     "SparseGrad",
     "StateSlot",
     "TraceError",
+    "checkpoint",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",

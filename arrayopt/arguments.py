@@ -10,6 +10,7 @@ from pathlib import Path
 __all__ = [
     "CommandError",
     "cannot_import",
+    "directory",
     "finite_number",
     "one_of",
     "output_file",
@@ -115,3 +116,16 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
         return path
 
     return parse
+
+
+def directory(text: str) -> Path:
+    """A directory that is there.
+
+    Examples
+    --------
+    >>> directory("..").name
+    '..'
+    """
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no directory {text!r}")
+    return Path(text)

@@ -137,8 +137,11 @@ class Executor(ABC):
         return ""
 
     @abstractmethod
-    def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
-        """New arrays like `arrays`, filled with `fill` (both parts, if they are complex)."""
+    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
+        """New arrays like `arrays`, filled with `fill` (both parts, if they are complex).
+
+        If it is None, they will be written to before they are read.
+        """
 
     def prepare(self, batch: Batch) -> Program | None:
         """Do all that can fail, and change nothing that the user sees.

@@ -9,7 +9,7 @@ from typing import Any
 
 from arrayopt import backend
 from arrayopt.batching import StateSlot, check_state_array, state_number
-from arrayopt.namespace import Array, convert, is_array, is_writeable
+from arrayopt.namespace import Array, convert, fill, is_array, is_writeable
 
 __all__ = ["read"]
 
@@ -194,7 +194,7 @@ def _copies(targets: Sequence[Array], values: Sequence[Array]) -> list[Array]:
         return [convert(value, target) for target, value in zip(targets, values)]
     executor = backend.find(targets[0])
     assert executor is not None
-    copies = executor.allocate(targets, 0.0)
+    copies = executor.allocate(targets, None)
     for own, value in zip(copies, values):
-        own[...] = convert(value, own)
+        fill(own, value)
     return copies

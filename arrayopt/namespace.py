@@ -27,6 +27,7 @@ __all__ = [
     "detach",
     "device",
     "duplicate",
+    "fill",
     "filled_like",
     "is_array",
     "is_complex",
@@ -151,7 +152,7 @@ def castable(value: Array, like: Array) -> bool:
 
 def _kind(array: Array) -> int:
     """0 for booleans, 1 for integers, 2 for real, 3 for complex numbers; 4 for anything else."""
-    if _is_numpy(array):
+    if isinstance(array.dtype, np.dtype):
         if array.dtype.name == "bfloat16":
             return 2
         return {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}.get(array.dtype.kind, 4)
@@ -225,6 +226,14 @@ def convert(value: Any, like: Array) -> Array:
     if not is_array(value) or library(value) != library(like):
         value = xp.asarray(_plain(value))
     return compat.to_device(xp.astype(value, like.dtype), device(like))
+
+
+def fill(array: Array, value: Array) -> None:
+    """Write `value`, an array of any library, or one that is still in a file, into `array`."""
+    if hasattr(value, "read_into"):
+        value.read_into(array)
+    else:
+        detach(array)[...] = convert(value, array)
 
 
 def _plain(value: Any) -> Any:

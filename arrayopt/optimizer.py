@@ -711,6 +711,34 @@ class Optimizer:
         -----
         State arrays are cast to the dtype of their parameter, and moved to its library and device.
         """
+        self.prepare_load(state_dict, by=by, keep_options=keep_options)()
+
+    def prepare_load(
+        self,
+        state_dict: Mapping[str, Any],
+        *,
+        by: Literal["order", "name"] | None = None,
+        keep_options: bool = False,
+    ) -> Callable[[], None]:
+        """Check and copy all that `load_state_dict` loads, and change nothing yet.
+
+        A subclass whose saved state has to be checked in other ways overrides this.
+
+        Parameters
+        ----------
+        state_dict, by, keep_options
+            As `load_state_dict` has them.
+
+        Returns
+        -------
+        callable
+            Loads it.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            As `load_state_dict` does.
+        """
         if by not in (None, "order", "name"):
             raise ValueError(f"by must be 'order', 'name' or None, but got {by!r}")
         state_dict = dict(state_dict)
@@ -732,9 +760,13 @@ class Optimizer:
             groups = [self.defaults | group | dict(self.fixed_options) for group in groups]
         for number, group in enumerate(groups):
             self._options(group, number)
-        self.__setstate__({"state": state, "param_groups": groups})
-        for hook in tuple(self._load_post_hooks.values()):
-            hook(self)
+
+        def load() -> None:
+            self.__setstate__({"state": state, "param_groups": groups})
+            for hook in tuple(self._load_post_hooks.values()):
+                hook(self)
+
+        return load
 
     def read_state(self, saved: Any, param: Any, label: str) -> dict[str, Any] | None:
         """The state of a parameter, from what was saved; None if the `state_table` tells all.

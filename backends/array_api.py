@@ -28,7 +28,9 @@ class ForLoop(Executor):
     def accepts(self, array: Array) -> bool:
         return is_array(array)
 
-    def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
+    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
+        if fill is None:
+            return [array_namespace(array).empty_like(array) for array in arrays]
         return [filled_like(array, fill) for array in arrays]
 
     def prepare(self, batch: Batch) -> None:

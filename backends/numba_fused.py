@@ -76,7 +76,7 @@ class NumbaFused(PlanningExecutor):
             return f"{self.name} takes no {dtype} arrays"
         return "" if library.is_dense(array) else f"{self.name} takes no arrays with gaps"
 
-    def allocate(self, arrays: Sequence[Array], fill: float) -> list[Array]:
+    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
         return _library(arrays[0]).slower.allocate(arrays, fill) if arrays else []
 
     def prepare(self, batch: Batch) -> Program | None:

@@ -61,8 +61,10 @@ class NumPyBlocked(PlanningExecutor):
     def accepts(self, array: Any) -> bool:
         return isinstance(array, np.ndarray) and is_floating(array)
 
-    def allocate(self, arrays: Sequence[NDArray], fill: float) -> list[NDArray]:
+    def allocate(self, arrays: Sequence[NDArray], fill: float | None) -> list[NDArray]:
         allocated = allocate_like(arrays)
+        if fill is None:
+            return allocated
         for array in allocated:
             array[...] = complex(fill, fill) if array.dtype.kind == "c" else fill
         return allocated

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import arrayopt as optim
-from arrayopt.bench import comparison, measure, memory, neighbours, record
+from arrayopt.bench import comparison, measure, memory, neighbours, record, saving
 from arrayopt.bench.chart import chart
 from arrayopt.bench.comparison import Result, Settings, compare
 from arrayopt.bench.contenders import CONTENDERS, OURS, Side, Torch, rivals
@@ -543,6 +543,37 @@ def test_the_command_prints_tables_and_writes_files(bench, tmp_path):
     assert {entry["seconds"]["turns"] for entry in whole["results"]} == {1}
     assert (tmp_path / "all.svg").stat().st_size > 1000
     assert (optim.get_num_threads(), torch.get_num_threads()) == before
+
+
+def test_checkpoints_are_timed_beside_plain_files(bench, tmp_path):
+    status, output, _ = bench("--checkpoint", str(tmp_path))
+    assert status == 0, output
+    rows = [line.split() for line in output.splitlines()]
+    for side, columns in (("write", 8), ("save", 7), ("read", 6), ("load", 7)):
+        assert [len(row) for row in rows if row[:1] == [side]] == [columns]
+    assert f"GB in {tmp_path}\n" in output
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_benchmark_of_checkpoints_that_cannot_be(bench, monkeypatch):
+    status, _, error = bench("--checkpoint", "--algorithm=SGD", "--json=a.json")
+    assert status == 2
+    assert "times checkpoints alone, without --algorithm, --json" in error
+    monkeypatch.setattr("arrayopt.bench.command.installed", lambda name: name != "xxhash")
+    status, _, error = bench("--checkpoint")
+    assert status == 2
+    assert 'needs xxhash: pip install "arrayopt[checkpoint]"' in error
+    with pytest.raises(SystemExit):
+        bench("--checkpoint", "nowhere")
+
+
+def test_the_plain_files_have_the_bytes_of_the_arrays(tmp_path):
+    arrays = [np.arange(6.0).reshape(2, 3), np.ones(3, np.float32)]
+    saving._write(tmp_path / "plain", arrays)
+    assert (tmp_path / "plain").read_bytes() == b"".join(a.tobytes() for a in arrays)
+    read = [np.empty_like(array) for array in arrays]
+    saving._read(tmp_path / "plain", read)
+    assert [a.tobytes() for a in read] == [a.tobytes() for a in arrays]
 
 
 def test_the_order_of_the_columns_does_not_depend_on_that_of_the_arguments(bench):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import arrayopt as optim
-from arrayopt import algorithms, backend, backends, interop, lr_scheduler, swa_utils
+from arrayopt import algorithms, backend, backends, checkpoint, interop, lr_scheduler, swa_utils
 
 #: The algorithms; all but LBFGS, which has a step of its own, are a docstring and a rule.
 FILES = sorted(
@@ -104,6 +104,16 @@ def test_an_algorithm_or_schedule_tells_its_equation_source_errors_and_an_exampl
         assert parameter in doc
 
 
+@pytest.mark.parametrize("name", ["load", "save"])
+def test_what_saves_runs_is_documented(name: str) -> None:
+    entry = getattr(checkpoint, name)
+    doc = inspect.getdoc(entry) or ""
+    for part in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
+        assert part in doc
+    for parameter in inspect.signature(entry).parameters:
+        assert parameter in doc
+
+
 FUNCTIONS = [getattr(module, name) for module in (swa_utils, interop) for name in module.__all__]
 
 
@@ -118,8 +128,8 @@ def test_what_averages_weights_or_moves_states_is_documented(entry: Callable[...
 def test_importing_the_core_imports_nothing_heavy_and_no_backend() -> None:
     code = (
         "import sys, arrayopt; heavy = {'torch', 'numba', 'cupy', 'jax', 'matplotlib', 'sklearn', "
-        "'rich', 'tqdm', 'scipy'}; print(sorted(m for m in sys.modules if m.partition('.')[0] in "
-        "heavy or m.startswith('arrayopt.backends')))"
+        "'rich', 'tqdm', 'scipy', 'safetensors', 'xxhash', 'ml_dtypes'}; print(sorted(m for m in "
+        "sys.modules if m.partition('.')[0] in heavy or m.startswith('arrayopt.backends')))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -152,7 +162,7 @@ def test_imports_run_one_way() -> None:
     ]
     order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
     order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]
-    order += ["lr_scheduler", "minimization", "swa_utils", "interop", "plotting"]
+    order += ["lr_scheduler", "minimization", "swa_utils", "interop", "checkpoint", "plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]

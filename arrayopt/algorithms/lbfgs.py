@@ -259,14 +259,14 @@ class LBFGS(Optimizer):
 
     # Saving and loading
 
-    def load_state_dict(
+    def prepare_load(
         self,
         state_dict: Mapping[str, Any],
         *,
         by: Literal["order", "name"] | None = None,
         keep_options: bool = False,
-    ) -> None:
-        """Load what `state_dict` returned, as `Optimizer.load_state_dict` does.
+    ) -> Callable[[], None]:
+        """Check what `state_dict` returned, as `Optimizer.prepare_load` does.
 
         Raises
         ------
@@ -284,7 +284,7 @@ class LBFGS(Optimizer):
                 "LBFGS keeps the state of all parameters in one vector: expected them in the order "
                 f"{own_names}, but the loaded ones are in the order {saved_names}"
             )
-        super().load_state_dict(state_dict, by=by, keep_options=keep_options)
+        return super().prepare_load(state_dict, by=by, keep_options=keep_options)
 
     def read_state(self, saved: Any, param: Any, label: str) -> dict[str, Any]:
         flat = self._flat()

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arrayopt.arguments import CommandError, cannot_import, one_of, output_file, whole_number
+from arrayopt.arguments import (
+    CommandError,
+    cannot_import,
+    directory,
+    one_of,
+    output_file,
+    whole_number,
+)
 from arrayopt.bench.averaging import find
 from arrayopt.bench.averaging import names as algorithms
 from arrayopt.bench.comparison import Settings
@@ -16,7 +25,7 @@ from arrayopt.bench.contenders import CONTENDERS, installed, rivals, takes
 from arrayopt.bench.measure import Effort
 from arrayopt.bench.workloads import WORKLOADS
 from arrayopt.demo.agreement import INSTALL_TORCH
-from arrayopt.threads import get_num_threads
+from arrayopt.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["INSTALL_BENCH", "add_parser", "run"]
 
 INSTALL_BENCH = 'pip install "arrayopt[bench]"'
+INSTALL_CHECKPOINT = 'pip install "arrayopt[checkpoint]"'
 
 #: How to install what a rival needs.
 INSTALL = {"torch": INSTALL_TORCH, "optax": "pip install optax"}
@@ -71,6 +81,15 @@ def add_parser(commands: Commands) -> None:
         "--quick", action="store_true", help="few turns and small parameters, to see that all works"
     )
     bench.add_argument(
+        "--checkpoint",
+        nargs="?",
+        type=directory,
+        const=Path(tempfile.gettempdir()),
+        metavar="FOLDER",
+        help="time checkpoints instead: save and load in a folder (default: that of temporary "
+        "files), beside a plain write and read",
+    )
+    bench.add_argument(
         "--json",
         type=output_file(".json"),
         metavar="FILE",
@@ -111,10 +130,12 @@ def run(args: argparse.Namespace) -> list[str]:
             from arrayopt.bench.chart import chart
     except ImportError as error:
         raise cannot_import(error, INSTALL_BENCH) from error
-    missing = {library: how for library, how in INSTALL.items() if not installed(library)}
     effort = QUICK if args.quick else Effort()
     if args.turns:
         effort = replace(effort, turns=args.turns, least_turns=args.turns)
+    if args.checkpoint:
+        return _checkpoint(args, effort)
+    missing = {library: how for library, how in INSTALL.items() if not installed(library)}
     settings = Settings(_against(args.against, missing), args.threads, effort, args.quick)
     results, record = session(_cases(args.algorithm, args.workload), settings, missing)
     if args.json:
@@ -122,6 +143,28 @@ def run(args: argparse.Namespace) -> list[str]:
     if args.plot:
         chart(results, args.plot, _caption(record))
     return failures(results)
+
+
+def _checkpoint(args: argparse.Namespace, effort: Effort) -> list[str]:
+    """Time checkpoints. Nothing can go wrong but what is raised."""
+    others = ("algorithm", "workload", "against", "json", "plot")
+    given = [f"--{option}" for option in others if getattr(args, option)]
+    if given:
+        raise CommandError(f"--checkpoint times checkpoints alone, without {', '.join(given)}")
+    missing = [library for library in ("safetensors", "xxhash") if not installed(library)]
+    if missing:
+        raise CommandError(f"--checkpoint needs {' and '.join(missing)}: {INSTALL_CHECKPOINT}")
+    try:
+        from arrayopt.bench.saving import show_saving
+    except ImportError as error:
+        raise cannot_import(error, INSTALL_BENCH) from error
+    before = get_num_threads()
+    set_num_threads(args.threads)
+    try:
+        show_saving(args.checkpoint, args.quick, effort)
+    finally:
+        set_num_threads(before)
+    return []
 
 
 def _caption(record: Mapping[str, Any]) -> str:
