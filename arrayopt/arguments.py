@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = [
     "CommandError",
+    "add_names",
     "cannot_import",
     "directory",
     "finite_number",
@@ -75,6 +76,39 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def add_names(
+    parser: argparse.ArgumentParser,
+    option: str,
+    what: str,
+    names: Iterable[str],
+    default: str,
+    kind: str = "",
+) -> None:
+    """Add an option that takes one of some names, and may be given several times.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    option : str
+        What it is called, without dashes.
+    what : str
+        What the names stand for.
+    names : iterable of str
+    default : str
+        What is taken where the option is not given, in words.
+    kind : str, optional
+        What an unknown name is called, if not as `option`.
+    """
+    names = [*names]
+    parser.add_argument(
+        f"--{option}",
+        action="append",
+        type=one_of(kind or option, names),
+        metavar="NAME",
+        help=f"{what}, of {', '.join(names)}; may be given several times (default: {default})",
+    )
 
 
 def finite_number(text: str) -> float:

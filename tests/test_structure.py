@@ -156,6 +156,7 @@ def test_imports_run_one_way() -> None:
         "options",
         "backend",
         "sparse_grad",
+        "tensors",
         "parameter",
         "witness",
         "batching",

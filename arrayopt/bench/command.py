@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from arrayopt.arguments import (
     CommandError,
+    add_names,
     cannot_import,
     directory,
-    one_of,
     output_file,
     whole_number,
 )
@@ -51,19 +51,9 @@ def add_parser(commands: Commands) -> None:
         "average (EMA), on parameters of several shapes, side by side with torch.optim and optax, "
         "after checking that all sides agree. The exit status is 1 if one does not.",
     )
-    for option, names, what in (
-        ("algorithm", algorithms(), "an algorithm, or an average"),
-        ("workload", WORKLOADS, "a set of parameters"),
-        ("against", CONTENDERS, "a rival"),
-    ):
-        default = "whatever is installed" if option == "against" else "all"
-        bench.add_argument(
-            f"--{option}",
-            action="append",
-            type=one_of(option.replace("against", "rival"), names),
-            metavar="NAME",
-            help=f"{what}, of {', '.join(names)}; may be given several times (default: {default})",
-        )
+    add_names(bench, "algorithm", "an algorithm, or an average", algorithms(), "all")
+    add_names(bench, "workload", "a set of parameters", WORKLOADS, "all")
+    add_names(bench, "against", "a rival", CONTENDERS, "whatever is installed", kind="rival")
     bench.add_argument(
         "--threads",
         type=whole_number(1, 1024),

@@ -16,8 +16,8 @@ from arrayopt.bench.averaging import average, find, torch_average
 from arrayopt.bench.bowl import descent
 from arrayopt.bench.measure import bytes_per_element
 from arrayopt.bench.workloads import Problem
-from arrayopt.check.tensors import as_tensor
 from arrayopt.parameter import Parameter
+from arrayopt.tensors import as_tensor
 
 __all__ = ["CONTENDERS", "OURS", "Contender", "Side", "rivals"]
 

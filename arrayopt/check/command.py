@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from arrayopt.arguments import (
     CommandError,
+    add_names,
     cannot_import,
     finite_number,
-    one_of,
     output_file,
     whole_number,
 )
@@ -49,19 +49,10 @@ def add_parser(commands: Commands) -> None:
         "something is out of bounds. With --script, an optimizer class or an update function of "
         "one's own takes the place of arrayopt.",
     )
-    for option, names, default in (
-        ("algorithm", OPTIONS, "all"),
-        ("dtype", DTYPES, " and ".join(DEFAULT_DTYPES)),
-        ("implementation", IMPLEMENTATIONS, "all that are there"),
-        ("stream", STREAMS, "all"),
-    ):
-        check.add_argument(
-            f"--{option}",
-            action="append",
-            type=one_of(option, names),
-            metavar="NAME",
-            help=f"of {', '.join(names)}; may be given several times (default: {default})",
-        )
+    add_names(check, "algorithm", "an algorithm", OPTIONS, "all")
+    add_names(check, "dtype", "that of the parameters", DTYPES, " and ".join(DEFAULT_DTYPES))
+    add_names(check, "implementation", "one of arrayopt's", IMPLEMENTATIONS, "all that are there")
+    add_names(check, "stream", "where gradients come from", STREAMS, "all")
     check.add_argument(
         "--against",
         choices=["torch", "arrayopt"],

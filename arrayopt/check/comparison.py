@@ -15,7 +15,7 @@ from arrayopt.check.cases import HALF, SINGLE, bound_of
 from arrayopt.check.contestants import Contestant
 from arrayopt.check.measure import Divergence, Errors, Extent, dtype_of, finfo
 from arrayopt.check.streams import STREAMS
-from arrayopt.check.tensors import torch_as_exact_as_can_be
+from arrayopt.tensors import torch_as_exact_as_can_be
 
 __all__ = ["Case", "Comparison", "NotComparable", "run", "written"]
 

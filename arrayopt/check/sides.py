@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayopt.check.tensors import as_array, as_tensor
 from arrayopt.parameter import Parameter
+from arrayopt.tensors import as_array, as_tensor
 
 __all__ = ["ClassSide", "Evaluate", "FunctionSide", "OurSide", "Side", "TorchSide"]
 

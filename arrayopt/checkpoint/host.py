@@ -10,6 +10,7 @@ import array_api_compat as compat
 import numpy as np
 
 from arrayopt.namespace import Array, detach, is_masked, is_sparse
+from arrayopt.tensors import as_array, as_tensor
 
 __all__ = [
     "DTYPES",
@@ -110,10 +111,7 @@ def view(array: Array) -> np.ndarray[Any, Any] | None:
     array = detach(array)
     if array.is_conj() or array.is_neg():
         return None
-    if dtype_name(array) == "bfloat16":
-        bits: np.ndarray[Any, Any] = array.view(import_module("torch").int16).numpy()
-        return bits.view(host_dtype("bfloat16"))
-    return array.numpy()  # type: ignore[no-any-return]
+    return as_array(array)
 
 
 def _copied(array: Array) -> np.ndarray[Any, Any]:
@@ -166,6 +164,4 @@ def at_home(array: np.ndarray[Any, Any], library: str) -> Array:
         home = import_module(_HOMES[library])
     except ImportError:
         return array
-    if library == "torch" and dtype_name(array) == "bfloat16":
-        return home.asarray(array.view(np.int16)).view(home.bfloat16)
-    return home.asarray(array)
+    return as_tensor(array) if library == "torch" else home.asarray(array)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrayopt.check.tensors import as_tensor, torch_as_exact_as_can_be
 from arrayopt.demo.averaging import DECAY
 from arrayopt.demo.model import Floats
+from arrayopt.tensors import as_tensor, torch_as_exact_as_can_be
 
 if TYPE_CHECKING:
     from arrayopt.demo.training import Run  # which needs scikit-learn

@@ -12,11 +12,9 @@ fixture `matches_torch` runs once for each dtype and stream of gradients.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from arrayopt.check import compare
-from arrayopt.check.plan import STEPS
 from arrayopt.check.report import Report
 
 __all__ = ["assert_matches", "assert_matches_torch"]
@@ -25,24 +23,16 @@ __all__ = ["assert_matches", "assert_matches_torch"]
 SHOWN = 5
 
 
-def assert_matches(
-    subject: Any,
-    against: Any,
-    *,
-    options: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
-    dtype: str | Iterable[str] = ("float64", "float32"),
-    implementation: str | Iterable[str] | None = None,
-    stream: str | Iterable[str] | None = None,
-    steps: int = STEPS,
-    bound: float | None = None,
-    seed: int = 0,
-) -> Report:
+def assert_matches(subject: Any, against: Any, **settings: Any) -> Report:
     """Raise unless two optimizers agree, step by step.
 
     Parameters
     ----------
-    subject, against, options, dtype, implementation, stream, steps, bound, seed
+    subject, against
         As in `arrayopt.compare`.
+    **settings
+        The others of `arrayopt.compare`: ``options``, ``dtype``, ``implementation``, ``stream``,
+        ``steps``, ``bound``, ``seed``.
 
     Returns
     -------
@@ -68,17 +58,7 @@ def assert_matches(
     AssertionError: wrong does not match arrayopt.SGD: 1 of 1 comparison out of bounds
       wrong float64 fixed: param differs by ... (bound 1e-12, first exceeded after step 1)
     """
-    report = compare(
-        subject,
-        against,
-        options=options,
-        dtype=dtype,
-        implementation=implementation,
-        stream=stream,
-        steps=steps,
-        bound=bound,
-        seed=seed,
-    )
+    report = compare(subject, against, **settings)
     if report.ok:
         return report
     lines = [f"  {row.title}: {row.complaint}" for row in report.failures[:SHOWN]]
