@@ -466,13 +466,13 @@ class LRScheduler:
 
         From group `known` on, it has not acted on them yet.
         """
-        before, floors = self.multiplier(NUMBERS, step - 1) if step else 1.0, self._floors()
-        if floors is None and before and known == len(present):
-            ratio = after / before
+        ratio = self._ratio(step, after)
+        if ratio is not None and known == len(present):
             return [
                 right if rate == was else rate * ratio
                 for rate, was, right in zip(present, own, closed)
             ]
+        before, floors = self.multiplier(NUMBERS, step - 1) if step else 1.0, self._floors()
         rows = zip(present, own, closed, floors or [0.0] * len(present), self._bases())
         return [
             right
@@ -480,6 +480,14 @@ class LRScheduler:
             else _relative(rate, low, base, before if number < known else 1.0, after)
             for number, (rate, was, right, low, base) in enumerate(rows)
         ]
+
+    def _ratio(self, step: int, after: Any) -> float | None:
+        """What a step multiplies any rate by, when the multiplier becomes `after`.
+
+        None where that depends on the rate: above a floor, and after a multiplier of zero.
+        """
+        before: float = self.multiplier(NUMBERS, step - 1) if step else 1.0
+        return after / before if before and self._floors() is None else None
 
     def _add_groups(self) -> None:
         """Take the groups that have been added into the schedule."""

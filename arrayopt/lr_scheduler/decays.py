@@ -117,6 +117,9 @@ class ExponentialLR(LRScheduler):
         self.gamma = check_number("gamma", gamma, 0, ends="()")
         super().__init__(optimizer, last_epoch)
 
+    def _ratio(self, step: int, after: Any) -> float | None:
+        return self.gamma if step else 1.0
+
     def multiplier(self, xp: Any, t: Steps) -> Any:
         return xp.power(self.gamma, t)
 
