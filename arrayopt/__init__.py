@@ -10,7 +10,7 @@
 True
 """
 
-from arrayopt import checkpoint, lr_scheduler, swa_utils
+from arrayopt import checkpoint, interop, lr_scheduler, swa_utils
 from arrayopt.algorithms import (
     ASGD,
     LBFGS,
@@ -81,6 +81,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "get_total_norm",
+    "interop",
     "lr_scheduler",
     "minimize",
     "register_optimizer_step_post_hook",

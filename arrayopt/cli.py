@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: 0 if all is well, 1 if the demo, the check or the benchmark fell short of
-        what it promises, 2 if it could not be run.
+        what it promises, 2 if it could not be run, 130
+        if it was interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a µ is no reason to fail in an ASCII pipe
         sys.stdout.reconfigure(errors="replace")
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, OSError) as error:
         print(f"arrayopt {args.command}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"arrayopt {args.command}: interrupted", file=sys.stderr)
+        return 130
     return 1 if failures else 0
 
 

@@ -58,9 +58,10 @@ def check_algorithm(algorithm: Any) -> None:
     """Raise if there is no functional form of `algorithm`."""
     if not (isinstance(algorithm, type) and issubclass(algorithm, Optimizer)):
         raise TypeError(
-            f"expected an optimizer class, such as arrayopt.Adam, but got {algorithm!r}"
+            "expected an optimizer class, such as arrayopt.Adam, but got an object of type "
+            f"{type(algorithm).__name__}"
         )
-    if algorithm.rule is Optimizer.rule:
+    if not algorithm.has_rule():
         raise TypeError(
             f"{algorithm.__name__} has a step of its own, and no rule that could be a pure "
             "function; arrayopt.minimize runs it"

@@ -278,6 +278,11 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} has no rule")
 
+    @classmethod
+    def has_rule(cls) -> bool:
+        """Whether the algorithm is a rule, and not a step of its own, as that of LBFGS is."""
+        return cls.rule is not Optimizer.rule
+
     def check_group(self, group: Group, where: str = "") -> None:
         """Raise if the options of `group`, given as Python numbers, are invalid.
 
@@ -572,7 +577,7 @@ class Optimizer:
         >>> print(*arrayopt.Adam([np.zeros(3)], foreach=True).implementation)
         group 0: 1 numpy float64 parameter: foreach (numpy_blocked), foreach=True
         """
-        if type(self).rule is Optimizer.rule:  # it has a step of its own
+        if not self.has_rule():
             return ()
         return reports(
             self._update,

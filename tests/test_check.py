@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -45,7 +46,7 @@ def test_every_algorithm_and_option_agrees_with_torch() -> None:
         rows = [row for row in report if row.subject == f"arrayopt.{spec.name}"]
         options = [row.options for row in rows]
         assert all(each in options for each in spec.options)
-        ways = {"default"} if spec.kind != "elementwise" else {"for-loop", "foreach"}
+        ways = {"for-loop"} if spec.kind != "elementwise" else {"for-loop", "foreach"}
         assert {row.implementation for row in rows} == ways
         streams = {"problem"} if spec.kind == "closure" else set(STREAMS)
         assert {row.stream for row in rows} == streams
@@ -54,6 +55,7 @@ def test_every_algorithm_and_option_agrees_with_torch() -> None:
         for row in rows:
             names = {name for key, own in spec.state.items() for name in own if _on(row, key)}
             assert set(row.compared) == {"param", *names} - {"step", "func_evals", "n_iter"}
+            assert not row.alone
     (lacking,) = report.lacking
     assert lacking.startswith("torch.LBFGS in float32: ")
 
@@ -96,7 +98,9 @@ def test_what_an_older_torch_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     report = optim.compare("Adam", **QUICK)
     contestants._named.cache_clear()
     assert report.ok
-    assert report.lacking == ("torch.Adam has no decoupled_weight_decay",)
+    installed = f"in version {torch.__version__.partition('+')[0]}"
+    assert len(report.lacking) == 1
+    assert report.lacking[0].startswith(f"torch.Adam has no decoupled_weight_decay {installed}")
     assert len(report) == 2 * 2 * 3 * (len(OPTIONS["Adam"]) - 1)
 
 
@@ -105,11 +109,12 @@ def test_an_implementation_that_is_not_there_is_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         contestants.backend, "find", lambda array, way: way != "fused" and find(array, way)
     )
-    monkeypatch.setattr(contestants.backend, "hints", lambda: ["pip install numba"])
+    monkeypatch.setattr(contestants.backend, "hints", lambda: ["fused: pip install numba"])
     report = optim.compare("SGD", steps=2, stream="fixed")
     assert report.ok
     assert {row.implementation for row in report} == {"for-loop", "foreach"}
-    assert "arrayopt.SGD: no fused implementation for float64: pip install numba" in report.lacking
+    missing = "arrayopt.SGD: no fused implementation takes float64 (fused: pip install numba)"
+    assert missing in report.lacking
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others() -> None:
@@ -283,6 +288,98 @@ def test_what_the_other_side_loses_is_no_fault() -> None:
     assert not back.ok
 
 
+WRONG = {
+    "does nothing": lambda param, grad, state, lr=1e-3: None,
+    "uphill": lambda param, grad, state, lr=1e-3: param + lr * grad,
+    "twice": lambda param, grad, state, lr=1e-3: param - 2 * lr * grad,
+}
+
+
+@pytest.mark.parametrize("dtype", measure.DTYPES)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_plainly_wrong_updates_are_out_of_bounds_in_every_dtype(wrong: str, dtype: str) -> None:
+    for stream in ("fixed", "rare"):
+        report = optim.compare(
+            WRONG[wrong], "torch.SGD", options={"lr": 0.1}, dtype=dtype, stream=stream, steps=30
+        )
+        assert not report.ok, stream
+
+
+class CarelessSGD(torch.optim.SGD):
+    """It neither takes nor calls a closure."""
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.sub_(group["lr"] * param.grad)
+
+
+class OwnStep(optim.SGD):
+    """A step of its own, without a closure."""
+
+    def step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.data -= group["lr"] * param.grad
+
+
+class WithoutState:
+    """What it calls its state is none."""
+
+    state = ()
+
+    def __init__(self, params, lr=1e-3):
+        self.params, self.lr = params, lr
+
+    def step(self):
+        for param in self.params:
+            param.data -= self.lr * param.grad
+
+
+@pytest.mark.parametrize("subject", [CarelessSGD, OwnStep, WithoutState])
+def test_a_step_need_not_take_a_closure(subject: Any) -> None:
+    report = optim.compare(subject, "torch.SGD", steps=5)
+    assert report.ok, str(report)
+    assert report.comparisons[0].subject == subject.__name__
+
+
+class OfLBFGS(torch.optim.LBFGS):
+    pass
+
+
+def test_a_subclass_wants_what_its_class_wants() -> None:
+    report = optim.compare(OfLBFGS, "arrayopt.LBFGS", dtype="float64", steps=3)
+    assert report.ok
+    assert [row.stream for row in report] == ["problem"]
+
+
+def test_state_that_one_side_only_has_is_told() -> None:
+    def update(param, grad, state, lr=1e-3):
+        state["velocity"] = grad
+        return param - lr * grad
+
+    report = optim.compare(update, "torch.SGD", steps=2)
+    assert report.lacking == ("update and torch.SGD: velocity (in the state of one only)",)
+
+
+def test_a_number_is_not_an_array() -> None:
+    def update(param, grad, state, lr=1e-3):
+        state["momentum_buffer"] = 1.0
+        return momentum(param, grad, {}, lr)
+
+    (row,) = optim.compare(update, OurMomentum, dtype="float64", stream="fixed", steps=1)
+    assert row.where == "momentum_buffer"
+    assert row.difference == np.inf
+
+
+def test_every_option_of_every_algorithm_is_varied() -> None:
+    switches = {"params", "foreach", "fused", "capturable", "differentiable"}
+    for name, sets in OPTIONS.items():
+        known = set(inspect.signature(getattr(optim, name)).parameters) - switches
+        assert set().union(*sets) == known, name
+
+
 # Measures
 
 
@@ -342,7 +439,7 @@ def test_errors_leave_out_elements_that_overflowed_anywhere() -> None:
         assert errors.of(name)["state"] == 0
 
 
-@given(st.floats(1e-16, 1e-2))
+@given(st.floats(1e-16, 1e-4))
 def test_the_bound_is_the_same_number_of_roundings(eps: float) -> None:
     assert bound_of(eps) / eps == pytest.approx(BOUND / 2.0**-52)
 
@@ -406,7 +503,7 @@ def test_rows_of_a_sparse_gradient_occur_more_than_once() -> None:
     [
         ({"subject": "Adum"}, ValueError, "no algorithm 'Adum'; expected one of SGD, Adam"),
         ({"subject": "jax.Adam"}, ValueError, "there is no algorithm 'jax.Adam'"),
-        ({"subject": 3}, TypeError, r"expected the name of an algorithm.* got int: 3"),
+        ({"subject": 3}, TypeError, r"expected the name of an algorithm.* of type int"),
         ({"subject": momentum}, ValueError, "'momentum'; say which .* torch.SGD, torch.Adam"),
         ({"subject": momentum, "against": "torch.LBFGS"}, ValueError, "evaluates the loss"),
         ({"dtype": "int32"}, ValueError, "expected a dtype of float64, float32.*got 'int32'"),
@@ -420,9 +517,18 @@ def test_rows_of_a_sparse_gradient_occur_more_than_once() -> None:
             ValueError,
             "implementation: expected one of for-loop, .*'cuda'",
         ),
-        ({"steps": 0}, ValueError, "at least 1 step, but got steps=0"),
-        ({"bound": float("nan")}, ValueError, "expected a bound >= 0, but got nan"),
+        ({"steps": 0}, ValueError, "steps: expected a positive integer, but got 0"),
+        ({"steps": 1.5}, ValueError, "steps: expected a positive integer, but got 1.5"),
+        ({"seed": -1}, ValueError, "seed: expected a non-negative integer, but got -1"),
+        ({"bound": float("nan")}, ValueError, "bound: expected a number in .* but got nan"),
         ({"options": {"momentun": 0.9}}, ValueError, "arrayopt.SGD has no option momentun"),
+        ({"options": "lr"}, TypeError, "options: expected a dict, or several, but got 'lr'"),
+        ({"options": []}, TypeError, r"options: expected a dict, or several, but got \[\]"),
+        ({"options": {"foreach": True}}, ValueError, "foreach says how .* implementation"),
+        ({"options": {"lr": -1}}, ValueError, r"arrayopt.SGD refuses lr=-1: Invalid learning rate"),
+        ({"options": [{}, {"lr": "x"}]}, ValueError, "refuses lr=x: lr must be a number"),
+        ({"subject": []}, ValueError, "subject: expected an algorithm, or several, but got none"),
+        ({"subject": optim.SGD([np.ones(1)])}, TypeError, "got an object of type SGD$"),
     ],
 )
 def test_bad_input(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -480,6 +586,7 @@ def test_names_are_escaped_in_the_page() -> None:
 
 
 SCRIPT = """
+import sys
 import numpy as np
 from dataclasses import dataclass
 import helper_of_the_script
@@ -492,6 +599,17 @@ def wrong(param, grad, state, lr=1e-3):
 
 def raises(param, grad, state, lr=1e-3):
     raise KeyError("exp_avg")
+
+def leaves(param, grad, state, lr=1e-3):
+    sys.exit(0)
+
+def imports(param, grad, state, lr=1e-3):
+    import another_helper_of_the_script
+    return param - lr * grad
+
+class NoStep:
+    def __init__(self, params, lr=1e-3):
+        pass
 
 class Adam:
     def __init__(self, params, lr=1e-3):
@@ -507,7 +625,8 @@ number = 3
 @pytest.fixture
 def script(tmp_path: Path) -> str:
     (tmp_path / "mine.py").write_text(SCRIPT)
-    (tmp_path / "helper_of_the_script.py").write_text("")
+    for name in ("helper_of_the_script", "another_helper_of_the_script"):
+        (tmp_path / f"{name}.py").write_text("")
     return str(tmp_path / "mine.py")
 
 
@@ -527,7 +646,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert f" {name} " in output
     assert "not compared: torch.LBFGS in float32" in output
     assert "\x1b" not in output
-    assert max(map(len, output.splitlines()[1:-3])) <= 104
+    rows = [line for line in output.splitlines() if "float" in line and "not" not in line]
+    assert len(rows) == 5
+    assert max(map(len, rows)) <= 80
     assert json.loads(files[0].read_text())["schema"] == 1
     assert files[1].read_text(encoding="utf-8").startswith("<!doctype html>")
     assert files[2].read_bytes().startswith(b"\x89PNG")
@@ -536,7 +657,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_every_run_is_shown_with_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--algorithm=SGD", "--all", "--implementation=foreach", "--dtype=float32") == 0
     output = capsys.readouterr().out
-    assert output.count(" ok") == 3 * len(BY_NAME["SGD"].options)
+    assert output.count(" ok ") == 3 * len(BY_NAME["SGD"].options)
     assert "nesterov=True" in output
 
 
@@ -546,13 +667,16 @@ def test_a_script(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(f"--script={script}:wrong", "--algorithm=SGD") == 1
     assert "OUT OF BOUNDS  wrong float64" in capsys.readouterr().out
     assert check(f"--script={script}:Adam", "--against=arrayopt", "--steps=3") == 1
-    assert re.search(r"\n Adam +arrayopt +float64 ", capsys.readouterr().out)
+    assert re.search(r"\n Adam / arrayopt\.Adam +float64 ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--script={}:raises", "--algorithm=SGD"], "KeyError: 'exp_avg' ("),
+        (["--script={}:raises", "--algorithm=SGD"], "KeyError: 'exp_avg' ({}, line 14)"),
+        (["--script={}:leaves", "--algorithm=SGD"], "SystemExit: 0 ({}, line 17)"),
+        (["--script={}:NoStep", "--algorithm=SGD"], "TypeError: NoStep has no method step()\n"),
+        (["--algorithm=SGD", "--option=lr=-1"], "arrayopt.SGD refuses lr=-1: Invalid learning"),
         (["--script={}:number"], "has no class or function 'number'"),
         (["--script={}:nothing"], "has no class or function 'nothing'"),
         (["--script={}:right"], "has no algorithm that is called 'right'"),
@@ -569,7 +693,28 @@ def test_a_script_that_cannot_be_compared(
     assert check(*(option.format(script) for option in options)) == 2
     error = capsys.readouterr().err
     assert error.startswith("arrayopt check: error: ")
-    assert message in error
+    assert message.format(script) in error
+
+
+@pytest.mark.parametrize("name", ["torch.py", "json.py", "arrayopt.py"])
+def test_a_script_may_bear_the_name_of_a_library(
+    tmp_path: Path, script: str, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(Path(script).read_text())
+    for function in ("right", "imports"):
+        assert check(f"--script={path}:{function}", "--algorithm=SGD", "--steps=2") == 0
+
+
+def test_an_interruption_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(cases: Any, lacking: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("arrayopt.check.comparisons", interrupted)
+    assert check("--algorithm=SGD") == 130
+    assert capsys.readouterr().err == "arrayopt check: interrupted\n"
 
 
 def test_a_script_that_raises_names_the_line(
@@ -689,7 +834,8 @@ def test_assert_matches_returns_the_report_or_tells_what_is_wrong() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "momentum does not match torch.Adam: 6 of 6 comparisons out of bounds"
     assert lines[1].startswith("  momentum float64 fixed: param differs by ")
-    assert lines[-1] == "  and 1 more"
+    assert lines[6] == "  and 1 more"
+    assert lines[7].endswith("exp_avg, exp_avg_sq, momentum_buffer (in the state of one only)")
 
 
 def test_nothing_that_could_be_compared_is_no_agreement() -> None:

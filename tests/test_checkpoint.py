@@ -666,3 +666,13 @@ def test_an_array_of_a_library_that_is_missing_is_one_of_numpy(tmp_path, monkeyp
     checkpoint.save(tmp_path, extra=strict.asarray([1.0]))
     monkeypatch.setitem(__import__("sys").modules, "array_api_strict", None)
     assert exact(checkpoint.load(tmp_path).extra) == exact(np.array([1.0]))
+
+
+def test_states_of_torch_and_ours_are_told_apart(tmp_path) -> None:
+    model = torch.nn.Linear(2, 1)
+    ours, theirs = optim.SGD(model.parameters()), torch.optim.SGD(model.parameters())
+    for saved, other in ((ours, theirs), (theirs, ours)):
+        file = checkpoint.save(tmp_path / "one.safetensors", optimizer=saved)
+        with pytest.raises(ValueError, match=r"SGD, as was saved.*arrayopt\.interop converts"):
+            checkpoint.load(file, optimizer=other)
+        checkpoint.load(file, optimizer=saved)

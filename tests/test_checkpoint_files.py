@@ -24,6 +24,7 @@ from arrayopt import checkpoint
 from arrayopt.checkpoint import folder, host, layout
 from arrayopt.checkpoint.container import Container
 from arrayopt.checkpoint.layout import PIECE
+from arrayopt.lr_scheduler import ExponentialLR
 
 
 def content(number: int = 1) -> dict[str, np.ndarray]:
@@ -275,7 +276,7 @@ def test_a_file_that_the_library_refuses_is_damaged(tmp_path, monkeypatch) -> No
     assert names(tmp_path) == []
     monkeypatch.setattr(layout, "require", lambda name: _Lenient)
     monkeypatch.setattr(layout, "digest_of", lambda piece: 0)
-    file = save(tmp_path)
+    file = save(tmp_path, keep=None)
     monkeypatch.undo()
     with pytest.raises(checkpoint.DamagedCheckpoint, match="unknown variant `F99`"):
         checkpoint.load(file)
@@ -364,7 +365,7 @@ def test_damaged_files_are_passed_over_with_a_warning(tmp_path) -> None:
     assert all(file.name in str(caught.value) for file in files)
     save(tmp_path, 4)
     assert number_in(tmp_path) == 4
-    assert numbers(tmp_path) == [2, 3, 4]
+    assert numbers(tmp_path) == [1, 2, 3, 4]  # only one of them is whole
 
 
 def test_a_checkpoint_of_another_model_is_not_passed_over(tmp_path) -> None:
@@ -384,6 +385,63 @@ def test_there_is_no_checkpoint(tmp_path) -> None:
 
 
 # Replacing
+
+
+def test_damaged_files_do_not_count_as_kept(tmp_path) -> None:
+    for number in (1, 2, 3, 4):
+        save(tmp_path, number, keep=None)
+    newest = tmp_path / "checkpoint-00000004.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    save(tmp_path, 5, keep=2)
+    assert [*folder.numbered(tmp_path)] == [5, 4, 3]
+    save(tmp_path, 6, keep=1)
+    assert [*folder.numbered(tmp_path)] == [6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "optimizer"}, TypeError, "model: expected another kind of object, but got SGD"),
+        (
+            {"averaged": "optimizer"},
+            TypeError,
+            "averaged: expected another kind of object, but got SGD",
+        ),
+        (
+            {"scheduler": "optimizer"},
+            TypeError,
+            "scheduler: expected another kind of object, but got SGD",
+        ),
+        (
+            {"scheduler": "model"},
+            TypeError,
+            "scheduler: expected another kind of object, but got Linear",
+        ),
+        (
+            {"optimizer": "model"},
+            TypeError,
+            "optimizer: expected another kind of object, but got Linear",
+        ),
+    ],
+)
+def test_parts_that_are_mixed_up(tmp_path, arguments, error, message) -> None:
+    model = torch.nn.Linear(2, 1)
+    things = {"optimizer": optim.SGD(model.parameters()), "model": model}
+    given = {part: things[name] for part, name in arguments.items()}
+    with pytest.raises(error, match=message):
+        checkpoint.save(tmp_path, **given)
+    assert not [*tmp_path.iterdir()]
+    checkpoint.save(tmp_path, **things, scheduler=ExponentialLR(things["optimizer"], 0.5))
+    with pytest.raises(error, match=message):
+        checkpoint.load(tmp_path, **given)
+
+
+def test_half_of_a_surrogate_pair_may_be_a_key(tmp_path) -> None:
+    extra = {"\ud800": np.ones(2), "\\ud800": np.zeros(2)}
+    checkpoint.save(tmp_path, extra=extra)
+    loaded = checkpoint.load(tmp_path).extra
+    assert [*loaded] == [*extra]
+    assert [array.tolist() for array in loaded.values()] == [[1, 1], [0, 0]]
 
 
 def test_a_folder_keeps_the_last_ones(tmp_path) -> None:

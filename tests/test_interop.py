@@ -609,6 +609,12 @@ def test_what_is_no_state_is_an_error(convert: Any, source: Any, message: str) -
         convert(source)
 
 
+def test_an_optimizer_of_an_unknown_algorithm_is_an_error() -> None:
+    theirs = torch.optim.Adafactor([torch.nn.Parameter(torch.ones(2, 2))])
+    with pytest.raises(ValueError, match=r"one of the thirteen .* but got a Adafactor"):
+        from_torch(theirs)
+
+
 def test_a_number_of_the_state_that_is_none_is_an_error() -> None:
     state_dict = torchs(BY_NAME["Adam"], {}, torch.float64).state_dict()
     state_dict["state"][1]["step"] = torch.tensor(2.5)

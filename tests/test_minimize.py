@@ -531,6 +531,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ftol": "x"}, ValueError, "ftol: expected a number"),
     ({"callback": 3}, TypeError, "callback: expected a function, but got int"),
     ({"scheduler": 3}, TypeError, "scheduler: expected a function that makes a scheduler"),
+    ({"scheduler": lambda opt: None}, TypeError, "scheduler: expected .* it returned NoneType"),
     (
         {"fun": np.sum, "x0": np.ones(2, np.float32), "jac": None},
         TypeError,

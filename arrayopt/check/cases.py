@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 __all__ = ["BOUND", "HALF", "OPTIONS", "SINGLE", "bound_of"]
@@ -14,7 +15,7 @@ SINGLE = 1.25
 
 #: The same in half precision. There, a step can be as small as the last place of a weight, and
 #: rounding decides whether it moves at all: which side is nearer is a matter of where it rounds.
-HALF = 3.0
+HALF = 2.0
 
 _ADAM: list[dict[str, Any]] = [
     {},
@@ -49,12 +50,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "Adagrad": [
         {},
-        {"lr_decay": 0.1, "maximize": True},
+        {"lr_decay": 0.1, "maximize": True, "lr": 0.1},
         {"initial_accumulator_value": 0.5, "eps": 1e-3, "weight_decay": 0.1},
     ],
     "Adamax": [
         {},
-        {"betas": (0.3, 0.4), "eps": 1e-3},
+        {"betas": (0.3, 0.4), "eps": 1e-3, "lr": 0.01},
         {"weight_decay": 0.1, "maximize": True},
     ],
     "ASGD": [
@@ -64,19 +65,19 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "NAdam": [
         {},
-        {"momentum_decay": 0.1, "betas": (0.5, 0.9), "maximize": True},
+        {"momentum_decay": 0.1, "betas": (0.5, 0.9), "eps": 1e-3, "lr": 0.01, "maximize": True},
         {"weight_decay": 0.1},
         {"weight_decay": 0.1, "decoupled_weight_decay": True},
     ],
     "RAdam": [
         {},
-        {"betas": (0.8, 0.95), "maximize": True},
+        {"betas": (0.8, 0.95), "maximize": True, "lr": 0.01},
         {"weight_decay": 0.1, "eps": 1e-3},
         {"weight_decay": 0.1, "decoupled_weight_decay": True},
     ],
     "RMSprop": [
         {},
-        {"alpha": 0.9, "eps": 1e-3},
+        {"alpha": 0.9, "eps": 1e-3, "lr": 1e-3},
         {"momentum": 0.9},
         {"centered": True},
         {"centered": True, "momentum": 0.5, "weight_decay": 0.1, "maximize": True},
@@ -90,7 +91,14 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "LBFGS": [
         {},
         {"line_search_fn": "strong_wolfe"},
-        {"history_size": 2, "max_iter": 4, "lr": 0.5},
+        {
+            "history_size": 2,
+            "max_iter": 4,
+            "max_eval": 5,
+            "lr": 0.5,
+            "tolerance_grad": 1e-6,
+            "tolerance_change": 1e-8,
+        },
     ],
 }
 
@@ -98,9 +106,13 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 def bound_of(eps: float) -> float:
     """The largest relative difference in a precision whose machine epsilon is `eps`.
 
+    In half precision so many roundings could be any difference, and that is none; what is judged
+    there is the error of both sides.
+
     Examples
     --------
-    >>> bound_of(2.0**-52), round(bound_of(2.0**-23), 6)
-    (1e-12, 0.000537)
+    >>> bound_of(2.0**-52), round(bound_of(2.0**-23), 6), bound_of(2.0**-10)
+    (1e-12, 0.000537, inf)
     """
-    return BOUND * (eps / 2.0**-52)
+    bound = BOUND * (eps / 2.0**-52)
+    return bound if bound < 1 else math.inf

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,9 +70,10 @@ def picture(found: Sequence[Summary]) -> str:
     axes.set_ylabel("largest relative difference")
     _legend(figure, found)
     text = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "arrayopt"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": found[0].title}):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    svg = text.getvalue()[text.getvalue().index("<svg") :]
+    return re.sub(r'<g id="[^"]*"', "<g", svg)  # (names of groups are the same in each picture)
 
 
 def _panel(axes: Any, found: Sequence[Summary]) -> None:
@@ -82,10 +85,16 @@ def _panel(axes: Any, found: Sequence[Summary]) -> None:
             if rows:
                 steps, largest = _envelope(rows)
                 axes.plot(steps, largest, style, color=color, linewidth=1.4)
-        bound = summary.rows[0].bound
+    bounds: dict[float, list[str]] = {}
+    for summary in found:
+        bounds.setdefault(summary.rows[0].bound, []).append(summary.dtype)
+    for bound, dtypes in bounds.items():
+        if not math.isfinite(bound):
+            continue
+        color = COLORS[DTYPES.index(dtypes[0]) % len(COLORS)]
         axes.axhline(bound, color=color, linewidth=0.8, alpha=0.6)
         axes.annotate(
-            f"bound, {summary.dtype}",
+            f"bound, {' and '.join(dict.fromkeys(dtypes))}",
             (0.01, bound),
             (0, 2),
             xycoords=("axes fraction", "data"),

@@ -35,6 +35,9 @@ __all__ = ["INSTALL_CHECK", "add_parser", "run"]
 
 INSTALL_CHECK = 'pip install "arrayopt[check]"'
 
+#: What the script is called among modules.
+MODULE = "arrayopt_check_script"
+
 #: What is compared unless the user says otherwise.
 DEFAULT_DTYPES = ["float64", "float32"]
 
@@ -85,13 +88,13 @@ def add_parser(commands: Commands) -> None:
         "--bound",
         type=finite_number,
         metavar="X",
-        help="what a relative difference may be (default: 1e-12 in double precision, and as many "
-        "roundings in others)",
+        help="what a relative difference may be (default: 1e-12 in double precision, as many "
+        "roundings in single, and anything in half, where errors are judged)",
     )
     check.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="of all numbers (default: 0)"
     )
-    check.add_argument("--all", action="store_true", help="show every run, not the worst ones only")
+    check.add_argument("--all", action="store_true", help="show every run, not only the worst ones")
     check.add_argument(
         "--json", type=output_file(".json"), metavar="FILE", help="write all that was found out"
     )
@@ -155,7 +158,8 @@ def run(args: argparse.Namespace) -> list[str]:
             bound=args.bound,
         )
     except ImportError as error:
-        raise cannot_import(error, INSTALL_TORCH) from error
+        install = INSTALL_TORCH if error.name == "torch" else INSTALL_CHECK
+        raise cannot_import(error, install) from error
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
     screen = console()
@@ -166,10 +170,10 @@ def run(args: argparse.Namespace) -> list[str]:
             bar.update(task, description=str(case))
             try:
                 found += comparisons([case], lacking)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if not args.script:
                     raise
-                raise CommandError(_blame(error, str(case))) from error
+                raise CommandError(_blame(error, str(case), args.script[0])) from error
             bar.advance(task)
     outcome = report(found, lacking)
     screen.print(table.introduction(outcome), soft_wrap=True)
@@ -225,25 +229,28 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _loaded(path: Path, name: str) -> Callable[..., Any]:
     """What a Python file calls by a name."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(MODULE, path)
     if spec is None or spec.loader is None:
         raise CommandError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # as dataclasses and pickle expect it
-    sys.path.insert(0, str(path.parent))
+    sys.modules[MODULE] = module  # as dataclasses and pickle expect it
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # behind the libraries, whose names it may bear
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise CommandError(_blame(error, str(path))) from error
-    finally:
-        sys.path.remove(str(path.parent))
+    except (Exception, SystemExit) as error:
+        raise CommandError(_blame(error, str(path), path)) from error
     if not callable(getattr(module, name, None)):
         raise CommandError(f"{path} has no class or function {name!r}")
     found: Callable[..., Any] = getattr(module, name)
     return found
 
 
-def _blame(error: Exception, where: str) -> str:
-    """What went wrong in somebody's code, and in which line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{where}: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+def _blame(error: BaseException, where: str, script: Path) -> str:
+    """What went wrong in somebody's code, and in which of its lines."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == script]
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    place = f" ({script}, line {lines[-1]})" if lines else ""
+    return f"{where}: {type(error).__name__}: {error}{place}"

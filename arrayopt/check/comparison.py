@@ -101,11 +101,13 @@ class Comparison:
     inexact : str
         Which array that was.
     tolerated : float or None
-        What `error` may be, as a multiple of `their_error`. None where that is not judged: in
-        double precision, whose roundings `difference` shows; where each side has gradients at its
-        own weights, through which errors come back; and for what is no optimizer of arrayopt.
+        What `error` may be, as a multiple of `their_error`, where both had the same gradients
+        (through those at one's own weights, errors come back): in half precision, and of an
+        optimizer of arrayopt in single. None where it is not judged.
     compared : tuple of str
         The parameters, and the entries of the state, that both sides have.
+    alone : tuple of str
+        The entries of the state that one side only has.
     lost : int
         How many elements the other side had lost to NaN or infinity in the end, and this one not.
     curve : tuple of (int, float)
@@ -130,6 +132,7 @@ class Comparison:
     inexact: str
     tolerated: float | None
     compared: tuple[str, ...]
+    alone: tuple[str, ...]
     lost: int
     curve: tuple[tuple[int, float], ...]
 
@@ -242,6 +245,7 @@ def _comparison(case: Case, name: str, divergence: Divergence, errors: Errors) -
         inexact=inexact,
         tolerated=_tolerated(case, name),
         compared=divergence.compared,
+        alone=divergence.alone,
         lost=divergence.lost,
         curve=_thinned(divergence.curve),
     )
@@ -249,11 +253,12 @@ def _comparison(case: Case, name: str, divergence: Divergence, errors: Errors) -
 
 def _tolerated(case: Case, name: str) -> float | None:
     """How large our errors may be beside theirs."""
-    if case.stream == "problem" or case.subjects[name].library != "arrayopt":
+    if case.stream == "problem":
         return None
-    return {"float32": SINGLE, "complex64": SINGLE, "float16": HALF, "bfloat16": HALF}.get(
-        case.dtype
-    )
+    if case.dtype in ("float16", "bfloat16"):
+        return HALF
+    ours = case.subjects[name].library == "arrayopt"
+    return SINGLE if ours and case.dtype in ("float32", "complex64") else None
 
 
 def _worst(

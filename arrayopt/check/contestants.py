@@ -66,7 +66,7 @@ class Contestant:
 
     def begin(self, starts: Sequence[NDArray[Any]], options: Mapping[str, Any]) -> Side:
         """At work on copies of `starts`."""
-        return self.side(self.make, starts, {**options, **self.extra})
+        return self.side(self.make, starts, {**options, **self.extra}, self.kind == "closure")
 
     def lacks(self, options: Mapping[str, Any]) -> str:
         """Which of the options it does not know, as far as can be seen from outside."""
@@ -103,7 +103,7 @@ def contestant(what: Any) -> Contestant:
         return Contestant(name.rpartition(".")[2], FunctionSide, what)
     raise TypeError(
         "expected the name of an algorithm, an optimizer class, or a function "
-        f"update(param, grad, state), but got {type(what).__name__}: {what!r}"
+        f"update(param, grad, state), but got an object of type {type(what).__name__}"
     )
 
 
@@ -129,22 +129,24 @@ def implementations(who: Contestant, dtype: str) -> tuple[dict[str, Contestant],
     Returns
     -------
     there : dict of str to Contestant
-        By the names in `IMPLEMENTATIONS`; a contestant that is no optimizer of arrayopt, or that
-        leaves no choice, has one, called ``"default"``.
+        By the names in `IMPLEMENTATIONS`, of which an optimizer that leaves no choice has the
+        for-loop; what is no optimizer of arrayopt is called ``"default"``.
     missing : dict of str to str
         What each other one needs.
     """
     parameters = inspect.signature(who.make).parameters
-    if who.side is not OurSide or not {"foreach", "fused"} <= parameters.keys():
+    if who.side is not OurSide:
         return {"default": who}, {}
+    if not {"foreach", "fused"} <= parameters.keys():
+        return {"for-loop": who}, {}
     there, missing = {}, {}
     array = np.zeros(1, dtype_of(dtype))
     for name, extra in IMPLEMENTATIONS.items():
         if backend.find(array, name):  # type: ignore[arg-type]
             there[name] = Contestant(who.name, who.side, who.make, who.kind, extra)
         else:
-            hints = "; ".join(backend.hints())
-            missing[name] = f"no {name} implementation for {array.dtype}: {hints or 'no backend'}"
+            hints = "".join(f" ({hint})" for hint in backend.hints())
+            missing[name] = f"no {name} implementation takes {array.dtype}{hints}"
     return there, missing
 
 
@@ -170,9 +172,11 @@ def _named(name: str) -> Contestant:
 
 
 def _of_class(cls: type) -> Contestant:
-    homes = {base.__module__.partition(".")[0] for base in cls.__mro__}
-    if "torch" in homes:
-        return Contestant(f"torch.{cls.__name__}", TorchSide, cls, _kind(cls.__name__))
+    torchs = [base for base in cls.__mro__ if base.__module__.partition(".")[0] == "torch"]
+    if torchs:
+        own = cls is not torchs[0]
+        name = cls.__name__ if own else f"torch.{cls.__name__}"
+        return Contestant(name, TorchSide, cls, _kind(torchs[0].__name__))
     if issubclass(cls, Optimizer):
         own = cls.__module__.startswith("arrayopt.")
         name = f"arrayopt.{cls.__name__}" if own else cls.__name__
@@ -189,4 +193,4 @@ def _kind(algorithm: str) -> Kind:
 def _kind_of_ours(cls: type[Optimizer]) -> Kind:
     if cls.gradients == "sparse":
         return "sparse"
-    return "closure" if cls.rule is Optimizer.rule else "dense"
+    return "dense" if cls.has_rule() else "closure"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from arrayopt.extras import require
 
 __all__ = ["DTYPES", "Divergence", "Errors", "Extent", "dtype_of", "finfo", "relative", "ulps"]
 
@@ -65,8 +67,8 @@ class Divergence:
         The first step after which a difference was larger than the bound.
     curve : list of float
         The largest relative difference after each step.
-    compared : tuple of str
-        What has been compared.
+    compared, alone : tuple of str
+        What has been compared, and what only one of the runs has.
     lost : int
         How many elements the other run has lost in the end to NaN, or to infinity, while this one
         has not.
@@ -82,25 +84,29 @@ class Divergence:
         self.first: int | None = None
         self.curve: list[float] = []
         self.compared: tuple[str, ...] = ()
+        self.alone: tuple[str, ...] = ()
         self.lost = 0
 
     def update(self, mine: Values, others: Values, extent: Extent) -> None:
         """Compare after one more step."""
         largest = 0.0
         self.compared = tuple(name for name in mine if name in others)
+        self.alone = tuple(sorted(mine.keys() ^ others.keys()))
         self.lost = 0
         distances = []
         for name in self.compared:
             own, other = _wide(mine[name]), _wide(others[name])
+            if own.size != other.size:  # a number on the one side, an array on the other
+                own = np.full(other.size, np.nan)
             lost = np.where(np.isnan(other), ~np.isnan(own), np.isinf(other) & np.isfinite(own))
             self.lost += int(lost.sum())
-            mine = {**mine, name: np.where(lost, others[name], mine[name])}
-            difference = float(relative(mine[name], others[name], extent.sizes[name]).max())
+            own = np.where(lost, other, own)
+            difference = float(relative(own, other, extent.sizes[name]).max())
             if difference > self.largest:
                 self.where = name
             largest = max(largest, difference)
             self.largest = max(self.largest, difference)
-            distances.append(ulps(mine[name], others[name], self.dtype))
+            distances.append(ulps(own, other, self.dtype))
         together = np.concatenate(distances)
         self.ulps = max(self.ulps, float(together.max()))
         self.typical_ulps = float(np.quantile(together, 0.99, method="lower"))
@@ -135,7 +141,7 @@ class Errors:
                 self.alive[vector.size] = self.alive.get(vector.size, finite) & finite
         for run, values in runs.items():
             for name, vector in values.items():
-                if name in exact:
+                if name in exact and exact[name].size == vector.size:
                     errors = relative(vector, exact[name], self.extent.sizes[name])
                     errors = errors[self.alive[vector.size]]
                     key = (run, name)
@@ -210,8 +216,8 @@ def dtype_of(name: str) -> np.dtype[Any]:
     """
     if name not in DTYPES:
         raise ValueError(f"expected a dtype of {', '.join(DTYPES)}, but got {name!r}")
-    if name == "bfloat16":
-        import ml_dtypes  # noqa: F401  (NumPy knows the name then)
+    if name == "bfloat16":  # NumPy knows the name as soon as ml_dtypes is imported
+        require("ml_dtypes", "bfloat16 needs", "check")
     return np.dtype(name)
 
 
@@ -219,10 +225,7 @@ def finfo(dtype: np.dtype[Any]) -> Any:
     """The limits of a floating-point dtype, bfloat16 among them."""
     if dtype.name != "bfloat16":
         return np.finfo(dtype)
-    import ml_dtypes
-
-    limits: Callable[..., Any] = ml_dtypes.finfo
-    return limits(dtype)
+    return require("ml_dtypes", "bfloat16 needs", "check").finfo(dtype)
 
 
 def _wide(vector: Vector) -> Vector:

@@ -27,6 +27,7 @@ figure svg { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .75rem .25rem 0; text-align: left; white-space: nowrap; }
+details td:first-child { white-space: normal; min-width: 12rem; }
 thead th { border-bottom: 1px solid var(--line); }
 tbody tr:nth-child(even) { background: var(--soft); }
 .number { text-align: right; }
@@ -102,7 +103,7 @@ def _overview(found: Sequence[Summary]) -> str:
             f"{len(summary.rows):,}",
             number(summary.worst.difference),
             number(summary.worst.bound),
-            "" if summary.ratio is None else f"{summary.ratio:.2f}",
+            "" if summary.ratio is None else f"{summary.ratio:.3g}",
             _verdict(summary.ok),
         ]
         for summary in found

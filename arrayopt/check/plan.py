@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from arrayopt.check.cases import OPTIONS
-from arrayopt.check.comparison import Case
+from arrayopt.check.comparison import Case, written
 from arrayopt.check.contestants import (
     IMPLEMENTATIONS,
     Contestant,
@@ -17,8 +20,12 @@ from arrayopt.check.contestants import (
 from arrayopt.check.measure import dtype_of
 from arrayopt.check.sides import ClassSide, FunctionSide
 from arrayopt.check.streams import STREAMS
+from arrayopt.lr_scheduler.checks import check_integer, check_number
 
 __all__ = ["STEPS", "plan"]
+
+#: Options that say how a step is computed.
+SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
 #: How many steps are compared, unless the user says otherwise.
 STEPS = 100
@@ -59,10 +66,10 @@ def plan(
     dtypes = [_checked_dtype(name) for name in _listed(dtype)]
     streams = _chosen("stream", stream, STREAMS)
     wanted = _chosen("implementation", implementation, IMPLEMENTATIONS)
-    if steps < 1:
-        raise ValueError(f"expected at least 1 step, but got steps={steps}")
-    if bound is not None and not bound >= 0:
-        raise ValueError(f"expected a bound >= 0, but got {bound}")
+    check_integer("steps", steps, 1)
+    check_integer("seed", seed, 0)
+    if bound is not None:
+        check_number("bound", bound, 0)
     cases: list[Case] = []
     lacking: list[str] = []
     for who, rival in _pairs(subject, against):
@@ -77,10 +84,14 @@ def plan(
             subjects, missing = implementations(who, name)
             lacking += [f"{who.name}: {why}" for kind, why in missing.items() if kind in wanted]
             subjects = {k: v for k, v in subjects.items() if k in wanted or k == "default"}
-            for chosen in _option_sets(options, who, rival):
+            if not subjects and not missing:
+                lacking.append(f"{who.name} has no {' or '.join(wanted)} implementation")
+            if rival.kind == "closure" and "problem" not in streams:
+                lacking.append(f"{rival.name} needs the loss, which only a problem has")
+            for chosen in _option_sets(options, who, rival, exact):
                 absent = rival.lacks(chosen)
                 if absent:
-                    lacking.append(f"{rival.name} has no {absent}")
+                    lacking.append(f"{rival.name} has no {absent}{_version(rival)}")
                     continue
                 cases += [
                     Case(subjects, rival, exact, chosen, name, kind, steps, seed, bound)
@@ -90,10 +101,17 @@ def plan(
     return cases, list(dict.fromkeys(lacking))
 
 
+def _version(who: Contestant) -> str:
+    """Of torch, if it is torch's."""
+    return f" in version {version('torch')}" if who.library == "torch" else ""
+
+
 def _pairs(subject: Any, against: Any) -> list[tuple[Contestant, Contestant]]:
     """Who is compared with whom."""
     subjects = list(OPTIONS) if subject is None else subject
-    subjects = subjects if isinstance(subjects, (list, tuple)) else [subjects]
+    subjects = _listed(subjects)
+    if not subjects:
+        raise ValueError("subject: expected an algorithm, or several, but got none")
     pairs = []
     for each in subjects:
         who = contestant(each)
@@ -116,22 +134,35 @@ def _exact(rival: Contestant) -> Contestant:
     return there.get("for-loop") or there["default"]
 
 
-def _option_sets(options: Any, who: Contestant, rival: Contestant) -> list[dict[str, Any]]:
+def _option_sets(
+    options: Any, who: Contestant, rival: Contestant, exact: Contestant
+) -> list[dict[str, Any]]:
     """The sets of options under which two are compared."""
     if options is None:
         known = who.library and who.algorithm == rival.algorithm
-        sets = OPTIONS.get(who.algorithm, [{}]) if known else [{}]
-    else:
-        sets = [dict(options)] if isinstance(options, Mapping) else [*options]
+        return OPTIONS.get(who.algorithm, [{}]) if known else [{}]
+    sets = [options] if isinstance(options, Mapping) else _listed(options)
+    if not sets or not all(isinstance(each, Mapping) for each in sets):
+        raise TypeError(f"options: expected a dict, or several, but got {options!r}")
     for each in sets:
-        absent = who.lacks(each)
-        if absent:
-            raise ValueError(f"{who.name} has no option {absent}")
+        for name in SWITCHES & each.keys():
+            raise ValueError(
+                f"options: {name} says how a step is computed, not what; choose with implementation"
+            )
+        for side in (who, rival):
+            if absent := side.lacks(each):
+                raise ValueError(f"{side.name} has no option {absent}{_version(side)}")
+        for side in (exact, rival, who):
+            try:
+                side.begin([np.zeros(2)], each)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(f"{side.name} refuses {written(each)}: {error}") from error
     return [dict(each) for each in sets]
 
 
 def _checked_dtype(name: Any) -> str:
-    return dtype_of(getattr(name, "__name__", None) or str(name)).name
+    """The name of a dtype, given as a name, or as NumPy's or torch's dtype."""
+    return dtype_of(getattr(name, "__name__", None) or str(name).removeprefix("torch.")).name
 
 
 def _listed(value: Any) -> list[Any]:

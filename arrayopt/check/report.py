@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from arrayopt.check.comparison import Comparison
+from arrayopt.options import python_number
 
 __all__ = ["Report", "Summary", "count", "number", "report", "summaries"]
 
@@ -171,9 +173,12 @@ def count(value: float) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """`value` with None for each number that is not finite."""
+    """`value` as JSON has it: None for numbers that are not finite, a text for other objects."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and value - value != 0 else value
+    value = python_number(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (int, str, type(None))) else str(value)

@@ -34,12 +34,19 @@ class Side(ABC):
         The parameters before the first step; they are copied.
     options : mapping
         Hyperparameters.
+    evaluates : bool
+        Whether its step evaluates the loss by itself, several times.
     """
 
     def __init__(
-        self, make: Callable[..., Any], starts: Sequence[NDArray[Any]], options: Mapping[str, Any]
+        self,
+        make: Callable[..., Any],
+        starts: Sequence[NDArray[Any]],
+        options: Mapping[str, Any],
+        evaluates: bool = False,
     ) -> None:
         self.make = make
+        self.evaluates = evaluates
         self.options = dict(options)
         self.arrays: Arrays = [start.copy() for start in starts]
         self.begin()
@@ -79,14 +86,20 @@ class OurSide(Side):
     """An optimizer of arrayopt, on arrays of NumPy."""
 
     def begin(self) -> None:
-        self.optimizer = self.make(self.arrays, **self.options)
+        self.params = [Parameter(array) for array in self.arrays]
+        self.optimizer = self.make(self.params, **self.options)
 
     def step(self, evaluate: Evaluate) -> None:
-        self.optimizer.step(lambda: evaluate(self.arrays))
+        if self.evaluates:
+            self.optimizer.step(lambda: evaluate(self.arrays))
+            return
+        _, grads = evaluate(self.arrays)
+        for param, grad in zip(self.params, grads):
+            param.grad = grad
+        self.optimizer.step()
 
     def states(self) -> list[Mapping[str, Any]]:
-        params = [param for group in self.optimizer.param_groups for param in group["params"]]
-        return [self.optimizer.state.get(param, {}) for param in params]
+        return [self.optimizer.state.get(param, {}) for param in self.params]
 
 
 class TorchSide(Side):
@@ -103,7 +116,11 @@ class TorchSide(Side):
                 tensor.grad = as_tensor(grad).to(tensor.dtype)
             return loss
 
-        self.optimizer.step(closure)
+        if self.evaluates:
+            self.optimizer.step(closure)
+        else:
+            closure()
+            self.optimizer.step()
 
     def states(self) -> list[Mapping[str, Any]]:
         return [self.optimizer.state.get(tensor, {}) for tensor in self.tensors]
@@ -118,6 +135,8 @@ class ClassSide(Side):
     def begin(self) -> None:
         self.params = [Parameter(array) for array in self.arrays]
         self.optimizer = self.make(self.params, **self.options)
+        if not callable(getattr(self.optimizer, "step", None)):
+            raise TypeError(f"{type(self.optimizer).__name__} has no method step()")
 
     def step(self, evaluate: Evaluate) -> None:
         _, grads = evaluate(self.arrays)
@@ -128,7 +147,10 @@ class ClassSide(Side):
 
     def states(self) -> list[Mapping[str, Any]]:
         state = getattr(self.optimizer, "state", {})
-        return [state.get(param, {}) for param in self.params] if state else []
+        if not isinstance(state, Mapping):
+            return []
+        own = [state.get(param, {}) for param in self.params]
+        return own if all(isinstance(entry, Mapping) for entry in own) else []
 
 
 class FunctionSide(Side):

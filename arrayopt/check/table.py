@@ -9,17 +9,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from arrayopt.check.comparison import Comparison
+from arrayopt.check.comparison import Comparison, written
 from arrayopt.check.contestants import IMPLEMENTATIONS
 from arrayopt.check.report import Report, count, number, summaries
 
 __all__ = ["EXPLANATION", "every", "introduction", "outcome", "overview"]
 
-EXPLANATION = """\
-Largest differences of any element of parameters and state after any step, relative to the largest
-size that the element had, over all options and streams of gradients. "ULPs": under how many units
-in the last place 99 of 100 elements are in the end. "error": the largest ratio of both sides'
-errors against a run in higher precision."""
+EXPLANATION = (
+    "Largest differences of any element of parameters and state after any step, relative to the "
+    "largest size that the element had, over all options and streams of gradients. ULPs: under how "
+    "many units in the last place 99 of 100 elements are in the end. error: the largest ratio of "
+    "both sides' errors against a run in higher precision."
+)
 
 
 def introduction(report: Report) -> str:
@@ -31,34 +32,46 @@ def overview(report: Report) -> Table:
     """A row for each algorithm and dtype."""
     present = {row.implementation for row in report}
     ways = [way for way in (*IMPLEMENTATIONS, "default") if way in present]
-    table = _table(["compared", "against", "dtype"], [*ways, "bound", "ULPs", "error", ""])
+    rivals = {row.against.rpartition(".")[0] for row in report}
+    alike = all(row.subject == f"arrayopt.{_name(row.against)}" for row in report)
+    title = f"arrayopt and {rivals.pop()}" if alike and len(rivals) == 1 else ""
+    table = _table(["compared", "dtype"], [*ways, "bound", "ULPs", "error", ""], title)
     before = ""
     for summary in summaries(report.comparisons):
-        first = summary.rows[0]
-        names = ["", ""] if summary.title == before else _names(first)
-        before = summary.title
+        name = _name(summary.rows[0].subject) if title else summary.title
         ulps = max(row.typical_ulps for row in summary.rows)
         table.add_row(
-            *names,
+            "" if summary.title == before else name,
             summary.dtype,
             *(number(summary.largest(way)) for way in ways),
-            number(first.bound),
+            number(summary.rows[0].bound),
             count(ulps),
-            "" if summary.ratio is None else f"{summary.ratio:.2f}",
+            "" if summary.ratio is None else f"{summary.ratio:.3g}",
             _verdict(summary.ok),
         )
+        before = summary.title
     return table
 
 
-def every(comparisons: Iterable[Comparison]) -> Table:
-    """A row for each comparison."""
-    numbers = ["difference", "of", "ULPs", "first", "error", "their error", ""]
-    table = _table(["compared"], numbers)
-    for row in comparisons:
+def every(report: Report) -> Group:
+    """A table for each set of options, with a row for each comparison."""
+    found: dict[str, list[Comparison]] = {}
+    for row in report:
+        heading = f"{row.subject} / {row.against}: {written(row.options) or 'defaults'}"
+        found.setdefault(heading, []).append(row)
+    return Group(*(_runs(heading, rows) for heading, rows in found.items()))
+
+
+def _runs(heading: str, rows: Iterable[Comparison]) -> Table:
+    numbers = ["difference", "ULPs", "first", "error", "theirs", ""]
+    table = _table(["dtype", "gradients", "run by", "of"], numbers, heading)
+    for row in rows:
         table.add_row(
-            row.title,
-            number(row.difference),
+            row.dtype,
+            row.stream,
+            row.implementation,
             row.where,
+            number(row.difference),
             count(row.typical_ulps),
             "" if row.first is None else str(row.first),
             number(row.error),
@@ -79,16 +92,17 @@ def outcome(report: Report) -> Group:
     return Group(*lines, Text(report.verdict, style=style))
 
 
-def _names(row: Comparison) -> list[str]:
-    """Who was compared with whom, without saying anything twice."""
-    name = row.subject.removeprefix("arrayopt.")
-    return [name, row.against.removesuffix(f".{name}")]
+def _name(full: str) -> str:
+    """The name of an algorithm without that of its library."""
+    return full.rpartition(".")[2]
 
 
-def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _table(words: Sequence[str], numbers: Sequence[str], title: str) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title or None, title_justify="left"
+    )
     for heading in words:
-        table.add_column(heading, no_wrap=len(words) > 1, overflow="fold")
+        table.add_column(heading, overflow="fold")
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

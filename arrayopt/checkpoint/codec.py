@@ -109,7 +109,8 @@ class Encoder:
         memory = memory_of(array)
         name = self._names.get(memory)
         if name is None:
-            name = plain = ".".join(map(str, path))
+            name = ".".join(map(str, path))
+            name = plain = name.encode(errors="backslashreplace").decode()  # half a surrogate pair
             while name in self.arrays:  # keys may hold dots
                 name = f"{plain}#{len(self.arrays)}"
             self._names[memory] = name

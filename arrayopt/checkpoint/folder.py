@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,14 @@ def target(path: Path) -> Path:
     return path / f"{STEM}-{max(numbered(path), default=0) + 1:08d}{SUFFIX}"
 
 
-def remove_old(folder: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest."""
-    for file in [*numbered(folder).values()][keep:]:
-        file.unlink(missing_ok=True)
+def remove_old(folder: Path, keep: int, is_whole: Callable[[Path], bool]) -> None:
+    """Remove all checkpoints but the newest, of which so many are whole."""
+    kept = 0
+    for file in numbered(folder).values():
+        if kept == keep:
+            file.unlink(missing_ok=True)
+        elif is_whole(file):
+            kept += 1
 
 
 @contextlib.contextmanager

@@ -9,12 +9,13 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
+from arrayopt.extras import require
 from arrayopt.namespace import Array, detach, is_masked, is_sparse
 from arrayopt.tensors import as_array, as_tensor
 
 __all__ = [
     "DTYPES",
-    "INSTALL",
+    "EXTRA",
     "Source",
     "at_home",
     "dtype_name",
@@ -25,7 +26,8 @@ __all__ = [
     "view",
 ]
 
-INSTALL = "pip install 'arrayopt[checkpoint]'"
+#: The extra of arrayopt that installs what is needed here.
+EXTRA = "checkpoint"
 
 #: How safetensors calls the dtypes. Complex numbers are pairs of reals there.
 DTYPES = {
@@ -69,13 +71,9 @@ def host_dtype(name: str) -> np.dtype[Any]:
     ImportError
         If it is bfloat16, and ml_dtypes is not installed.
     """
-    if name != "bfloat16":
-        return np.dtype(name)
-    try:
-        bfloat16: np.dtype[Any] = np.dtype(import_module("ml_dtypes").bfloat16)
-    except ImportError as error:
-        raise ImportError(f"checkpoints with bfloat16 need ml_dtypes: {INSTALL}") from error
-    return bfloat16
+    if name == "bfloat16":  # NumPy knows the name as soon as ml_dtypes is imported
+        require("ml_dtypes", "checkpoints with bfloat16 need", EXTRA)
+    return np.dtype(name)
 
 
 def real(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -12,12 +12,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from arrayopt.checkpoint.host import INSTALL
+from arrayopt import extras
+from arrayopt.checkpoint.host import EXTRA
 from arrayopt.threads import get_num_threads, run_parallel
 
 __all__ = [
@@ -48,17 +48,8 @@ VERSION = 1
 
 
 def require(library: str) -> Any:
-    """A library that checkpoints need: safetensors, or xxhash.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
-    try:
-        return import_module(library)
-    except ImportError as error:
-        raise ImportError(f"checkpoints need {library}: {INSTALL}") from error
+    """A library that checkpoints need: safetensors, or xxhash."""
+    return extras.require(library, "checkpoints need", EXTRA)
 
 
 def digest_of(piece: memoryview) -> int:

@@ -19,7 +19,7 @@ from arrayopt.parameter import Module, mismatch
 from arrayopt.swa_utils import AveragedModel
 from arrayopt.swa_utils.trees import Slot, Tree, is_foreign
 
-__all__ = ["PARTS", "Plan", "carry_out", "encode", "original", "plan"]
+__all__ = ["PARTS", "Plan", "carry_out", "check_kind", "encode", "original", "plan"]
 
 #: What can be saved, but for what the user adds, in the order in which it is loaded.
 PARTS = ("model", "averaged", "optimizer", "scheduler")
@@ -53,6 +53,13 @@ def encode(part: str, owner: Any, encoder: Encoder) -> dict[str, Any]:
     return {"class": _kind(owner), "state": encoder(state, (part,))}
 
 
+def check_kind(part: str, owner: Any) -> None:
+    """Raise a TypeError if an object is plainly another part of a run."""
+    is_optimizer, is_model = hasattr(owner, "param_groups"), hasattr(owner, "parameters")
+    if (is_optimizer and part != "optimizer") or (is_model and part in ("optimizer", "scheduler")):
+        raise TypeError(f"{part}: expected another kind of object, but got {type(owner).__name__}")
+
+
 def _tree(part: str, owner: Any) -> dict[str, Any]:
     try:
         return Tree(owner).entries
@@ -61,8 +68,9 @@ def _tree(part: str, owner: Any) -> dict[str, Any]:
 
 
 def _kind(owner: Any) -> str:
-    """The class of an object, and of what it is composed of."""
-    name = type(owner).__name__
+    """The class of an object, and of what it is composed of; torch's are called so."""
+    cls = type(owner)
+    name = f"torch.{cls.__name__}" if cls.__module__.startswith("torch.") else cls.__name__
     members = getattr(owner, "_schedulers", ())
     return f"{name}({', '.join(map(_kind, members))})" if members else name
 
@@ -110,7 +118,12 @@ def plan(part: str, owner: Any, saved: Mapping[str, Any], container: Container) 
         if part in ("model", "averaged"):
             return _plan_model(owner, saved["state"], container)
         if _kind(owner) != saved["class"]:
-            raise ValueError(f"expected {saved['class']}, as was saved, but got {_kind(owner)}")
+            saved_kind, kind = saved["class"], _kind(owner)
+            moved = saved_kind.startswith("torch.") != kind.startswith("torch.")
+            how = "; arrayopt.interop converts the states of one into those of the other"
+            raise ValueError(
+                f"expected {saved_kind}, as was saved, but got {kind}{how if moved else ''}"
+            )
         return _plan_other(owner, saved["state"], container)
     except DamagedCheckpoint:
         raise

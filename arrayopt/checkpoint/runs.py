@@ -73,8 +73,9 @@ def save(
         What else the run needs, such as the epoch, or ``rng.bit_generator.state``: None, booleans,
         strings, numbers, arrays, and lists, tuples and dicts of them.
     keep : int or None, default 3
-        How many files of a folder are kept, this one included, at least 1; None keeps all. A single
-        file is always replaced.
+        How many files of a folder are kept, this one included, at least 1; None keeps all. Files
+        that have been cut short, or whose header has changed, do not count. A single file is always
+        replaced.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def save(
     with folder.replacing(target) as (temporary, file):
         write(temporary, file, content, encoder.arrays)
     if keep is not None and not folder.is_single(Path(path)):
-        folder.remove_old(target.parent, keep)
+        folder.remove_old(target.parent, keep, _looks_whole)
     return target
 
 
@@ -214,10 +215,22 @@ def load(
     raise FileNotFoundError(f"there is no checkpoint in {source}")
 
 
+def _looks_whole(path: Path) -> bool:
+    """Whether header and length are those of a checkpoint; the arrays are not read."""
+    try:
+        Container(path).close()
+    except (DamagedCheckpoint, OSError):
+        return False
+    return True
+
+
 def _given(model: Any, averaged: Any, optimizer: Any, scheduler: Any) -> dict[str, Any]:
-    """The objects that are given, in the order in which they are loaded."""
+    """The objects that are given, checked, in the order in which they are loaded."""
     everything = dict(zip(parts.PARTS, (model, averaged, optimizer, scheduler), strict=True))
-    return {part: owner for part, owner in everything.items() if owner is not None}
+    given = {part: owner for part, owner in everything.items() if owner is not None}
+    for part, owner in given.items():
+        parts.check_kind(part, owner)
+    return given
 
 
 def _load(path: Path, number: int | None, objects: Mapping[str, Any]) -> Checkpoint:

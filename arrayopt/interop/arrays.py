@@ -10,24 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayopt.extras import require
 from arrayopt.namespace import Array, convert, is_array, is_sparse, library
 
 __all__ = ["map_arrays", "need", "to_numpy", "to_tensor"]
 
 
 def need(name: str, caller: str) -> Any:
-    """The module of a library.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; it names the command that installs it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        extra = "optax" if name == "jax" else name
-        raise ImportError(f"{caller} needs {name}: pip install 'arrayopt[{extra}]'") from error
+    """The module of a library; see `require`."""
+    return require(name, f"{caller} needs", "optax" if name == "jax" else name)
 
 
 def dtype_name(array: Array) -> str:

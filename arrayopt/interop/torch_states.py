@@ -39,7 +39,8 @@ def from_torch(source: Any) -> dict[str, Any]:
     TypeError
         If `source` is neither.
     ValueError
-        If a group has an option that changes the algorithm and is not known here.
+        If it is an optimizer of an algorithm that there is not here, or a group has an option that
+        changes the algorithm and is not known here.
     ImportError
         If torch is not installed.
 
@@ -49,7 +50,8 @@ def from_torch(source: Any) -> dict[str, Any]:
 
     Notes
     -----
-    What is ours already is copied. What an algorithm cannot take is an error where it is loaded.
+    What is ours already is copied; a ``state_dict`` of an algorithm that is not known is converted
+    entry by entry. What an algorithm cannot take is an error where it is loaded.
     Options that an earlier version of torch did not save get their defaults. A scheduler is loaded
     into one that was made with the same arguments; after several schedulers of one optimizer, load
     the optimizer (or pass the schedulers themselves).
@@ -72,7 +74,13 @@ def from_torch(source: Any) -> dict[str, Any]:
     need("torch", "from_torch")
     state_dict = _state_dict(source)
     if _is_optimizers(state_dict):
-        return torch_optimizer.from_torch(state_dict, _algorithm(source, state_dict))
+        algorithm = _algorithm(source, state_dict)
+        if algorithm is None and hasattr(source, "param_groups"):
+            raise ValueError(
+                "expected an optimizer of one of the thirteen algorithms that are here, too, but "
+                f"got a {type(source).__name__}"
+            )
+        return torch_optimizer.from_torch(state_dict, algorithm)
     if _is_schedulers(state_dict):
         if torch_scheduler.is_ours(state_dict):
             return copy.deepcopy(dict(state_dict))

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from arrayopt.extras import progress_bar
 from arrayopt.lr_scheduler.checks import check_integer, check_number
 from arrayopt.minimization.objective import Objective, Point, norm, same
 from arrayopt.optimizer import Optimizer
-from arrayopt.progress import progress_bar
 
 __all__ = ["Ending", "MinimizeResult", "Tolerances", "run"]
 
@@ -230,7 +230,7 @@ def build(
 
 def needs_closure(algorithm: type[Optimizer]) -> bool:
     """Whether an algorithm looks at several points in a step, and sees that none is better."""
-    return algorithm.rule is Optimizer.rule
+    return not algorithm.has_rule()
 
 
 def _schedule(scheduler: Any, optimizer: Optimizer) -> Callable[[float], None]:
@@ -242,7 +242,13 @@ def _schedule(scheduler: Any, optimizer: Optimizer) -> Callable[[float], None]:
             "scheduler: expected a function that makes a scheduler of an optimizer, such as "
             f"lambda opt: CosineWarmupLR(opt, 10, 100), but got {type(scheduler).__name__}"
         )
-    step = scheduler(optimizer).step
+    made = scheduler(optimizer)
+    step = getattr(made, "step", None)
+    if step is None:
+        raise TypeError(
+            f"scheduler: expected a function that returns a scheduler, but it returned "
+            f"{type(made).__name__}"
+        )
     wants_value = "metrics" in inspect.signature(step).parameters
     return lambda value: step(value) if wants_value else step()
 

@@ -95,6 +95,8 @@ class Objective:
         self.nfev = self.njev = 0
         self.tree = x0 if _has_arrays(x0) else np.asarray(x0)
         places = flatten(self.tree, "x")
+        if not places:
+            raise TypeError(f"x0: expected an array, or arrays in containers, but got {x0!r}")
         self.names = [name for name, _ in places]
         self.params = [Parameter(_start(value, name)) for name, value in places]
         self._latest: Point | None = None
