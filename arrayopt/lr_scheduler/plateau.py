@@ -168,14 +168,13 @@ class ReduceLROnPlateau(LRScheduler):
         cooldown = self.cooldown_counter
         bad = 0 if better or cooldown else self.num_bad_epochs + 1
         if cooldown:
-            cooldown -= 1
-        if bad > self.patience:
+            self.cooldown_counter = cooldown - 1
+        elif bad > self.patience:
             self._reduce()
-            bad, cooldown = 0, self.cooldown
+            bad, self.cooldown_counter = 0, self.cooldown
         if better:
             self.best, self._dynamic_threshold = current, self._threshold_from(current)
         self.num_bad_epochs = bad
-        self.cooldown_counter = cooldown
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._last_lr = rates.read_all(groups)
 
