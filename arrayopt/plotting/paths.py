@@ -53,7 +53,7 @@ def paths_on(problem: Any, paths: Any, steps: int) -> dict[str, Any]:
     entries = paths.items() if isinstance(paths, Mapping) else enumerate(paths, 1)
     found: dict[str, Any] = {}
     for key, path in entries:
-        name = key if named else f"path {key}"
+        name = str(key) if named else f"path {key}"
         if _is_run(path):
             runs = trajectories(problem, {name: path} if named else [path], steps)
             ((name, path),) = runs.items()

@@ -69,9 +69,11 @@ def new_figure(width: float, height: float) -> Picture:
         If matplotlib is not installed; it names the command that installs it.
     """
     try:
-        from arrayopt.plotting.picture import Picture
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'arrayopt[plot]'") from error
+    from arrayopt.plotting.picture import Picture
+
     return Picture(figsize=(width, height), layout="constrained")
 
 

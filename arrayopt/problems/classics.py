@@ -39,7 +39,7 @@ def rosenbrock(n: int = 2, a: float = 1.0, b: float = 100.0) -> Problem:
     -------
     Problem
         The minimum is 0 at :math:`(a, a^2)`, or at (1, …, 1). Of 4 to 7 variables, there is
-        another local minimum near (-1, 1, …, 1).
+        another local minimum, of about 4, where the first is negative.
 
     Raises
     ------
@@ -196,12 +196,12 @@ def beale() -> Problem:
     )
 
 
-#: A root of each coordinate of Himmelblau's minima, but for (3, 2), to the last bit.
+#: To the last bit.
 _HIMMELBLAU = (
     (3.0, 2.0),
     (-2.805118086952745, 3.131312518250573),
-    (-3.779310253377747, -3.283185991286170),
-    (3.584428340330492, -1.848126526964404),
+    (-3.779310253377747, -3.2831859912861696),
+    (3.5844283403304917, -1.8481265269644036),
 )
 
 
