@@ -14,5 +14,6 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
+        self.draw_without_rendering()  # the layout is settled when it is found anew
         self.savefig(file, format="png", dpi=110, metadata={"Software": None})
         return file.getvalue()
