@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from specs import BY_NAME, ELEMENTWISE, case_id
+
+from arrayopt import problems
+from arrayopt.problems import Formulas, Problem
 
 pytestmark = pytest.mark.usefixtures("torch_in_double_precision")
 
@@ -26,40 +28,6 @@ BOUND = 1e-12
 PROGRESS = 4
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A function to be minimized, whose gradient is written by hand."""
-
-    loss: Callable[[Any], Any]
-    gradient: Callable[[np.ndarray], np.ndarray]
-    start: np.ndarray
-    minimum: np.ndarray
-
-
-def rosenbrock(x: Any) -> Any:
-    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
-
-
-def rosenbrock_gradient(x: np.ndarray) -> np.ndarray:
-    height = x[1] - x[0] ** 2
-    return np.array([-2 * (1 - x[0]) - 400 * x[0] * height, 200 * height])
-
-
-BEALE = (1.5, 2.25, 2.625)
-
-
-def beale(x: Any) -> Any:
-    return sum((c - x[0] * (1 - x[1] ** k)) ** 2 for k, c in enumerate(BEALE, 1))
-
-
-def beale_gradient(x: np.ndarray) -> np.ndarray:
-    gradient = np.zeros(2)
-    for k, c in enumerate(BEALE, 1):
-        residual = c - x[0] * (1 - x[1] ** k)
-        gradient += 2 * residual * np.array([x[1] ** k - 1, x[0] * k * x[1] ** (k - 1)])
-    return gradient
-
-
 NORMAL = np.arange(1.0, 11)
 EIGENVALUES = 10 ** (3 * np.arange(10) / 9)  # from 1 to 1000
 
@@ -69,18 +37,23 @@ def reflect(x: Any) -> Any:
     return x - (2 * (NORMAL * x).sum() / (NORMAL * NORMAL).sum()) * NORMAL
 
 
-def quadratic(x: Any) -> Any:
-    return 0.5 * (EIGENVALUES * reflect(x) ** 2).sum()
-
-
-def quadratic_gradient(x: np.ndarray) -> np.ndarray:
-    return reflect(EIGENVALUES * reflect(x))
-
+QUADRATIC = Problem(
+    "quadratic",
+    Formulas(
+        lambda x: 0.5 * (EIGENVALUES * reflect(x) ** 2).sum(),
+        lambda x: reflect(EIGENVALUES * reflect(x)),
+        lambda x: np.array([reflect(EIGENVALUES * reflect(axis)) for axis in np.eye(10)]),
+    ),
+    minima=np.zeros((1, 10)),
+    minimum=0.0,
+    start=reflect(1 + np.sqrt(NORMAL)),
+    domain=((-5, 5),) * 10,
+)
 
 PROBLEMS = {
-    "rosenbrock": Problem(rosenbrock, rosenbrock_gradient, np.array([-1.2, 1.0]), np.ones(2)),
-    "beale": Problem(beale, beale_gradient, np.array([1.1, 0.9]), np.array([3.0, 0.5])),
-    "quadratic": Problem(quadratic, quadratic_gradient, reflect(1 + np.sqrt(NORMAL)), np.zeros(10)),
+    "rosenbrock": problems.rosenbrock(),
+    "beale": dataclasses.replace(problems.beale(), start=(1.1, 0.9)),
+    "quadratic": QUADRATIC,
 }
 
 #: Learning rates with which every problem makes progress. Adadelta has a longer memory than by
@@ -104,7 +77,7 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
     ("Rprop", {}),
 ]
 
-problems = pytest.mark.parametrize("problem", PROBLEMS)
+each_problem = pytest.mark.parametrize("problem", PROBLEMS)
 runs = pytest.mark.parametrize(
     "run", range(len(RUNS)), ids=lambda run: "-".join(map(case_id, RUNS[run]))
 )
@@ -117,7 +90,7 @@ def our_way(run: int, problem: Problem, foreach: bool | None) -> np.ndarray:
     optimizer = BY_NAME[name].cls([point], foreach=foreach, **options)
     way = []
     for _ in range(STEPS):
-        optimizer.step(grads=[problem.gradient(point.copy())])
+        optimizer.step(grads=[problem.grad(point.copy())])
         way.append(point.copy())
     return np.array(way)
 
@@ -130,7 +103,7 @@ def their_way(run: int, problem: Problem, error: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(0)
     way = []
     for _ in range(STEPS):
-        gradient = problem.gradient(tensor.detach().numpy().copy())
+        gradient = problem.grad(tensor.detach().numpy().copy())
         tensor.grad = torch.tensor(gradient * (1 + error * rng.uniform(-1, 1, gradient.shape)))
         optimizer.step()
         way.append(tensor.detach().numpy().copy())
@@ -151,41 +124,41 @@ def test_every_algorithm_runs() -> None:
     assert {name for name, _ in RUNS} == {spec.name for spec in ELEMENTWISE}
 
 
-@problems
+@each_problem
 def test_gradients_are_those_of_the_loss(problem: str) -> None:
     # A difference along the imaginary axis subtracts nothing, so its step can be tiny.
     one = PROBLEMS[problem]
     size, tiny = one.start.size, 1e-30
     for point in np.random.default_rng(0).uniform(-2, 2, (20, size)):
-        differences = [one.loss(point + 1j * tiny * axis).imag / tiny for axis in np.eye(size)]
-        gradient = one.gradient(point)
+        differences = [one.fun(point + 1j * tiny * axis).imag / tiny for axis in np.eye(size)]
+        gradient = one.grad(point)
         np.testing.assert_allclose(gradient, differences, rtol=0, atol=1e-13 * abs(gradient).max())
 
 
-@problems
+@each_problem
 def test_the_minimum_is_one(problem: str) -> None:
     one = PROBLEMS[problem]
-    assert one.loss(one.minimum) == 0
-    assert (one.gradient(one.minimum) == 0).all()
+    assert one.fun(one.minima[0]) == 0
+    assert (one.grad(one.minima[0]) == 0).all()
     rng = np.random.default_rng(0)
-    near = one.minimum + 0.01 * rng.standard_normal((20, one.minimum.size))
-    assert all(one.loss(point) > 0 for point in near)
+    near = one.minima[0] + 0.01 * rng.standard_normal((20, one.minima[0].size))
+    assert all(one.fun(point) > 0 for point in near)
 
 
 def test_the_quadratic_is_ill_conditioned() -> None:
-    matrix = np.array([quadratic_gradient(axis) for axis in np.eye(10)])
+    matrix = np.array([QUADRATIC.grad(axis) for axis in np.eye(10)])
     np.testing.assert_allclose(np.linalg.cond(matrix), 1000, rtol=1e-10)
 
 
 @runs
-@problems
+@each_problem
 def test_the_problems_do_not_amplify_errors(problem: str, run: int) -> None:
     disturbed = their_way(run, PROBLEMS[problem], error=1e-9)
     assert distance(disturbed, exact_way(run, problem)) <= 2e-9
 
 
 @runs
-@problems
+@each_problem
 @pytest.mark.parametrize("foreach", [False, None])
 def test_the_way_is_torchs(problem: str, run: int, foreach: bool | None) -> None:
     one = PROBLEMS[problem]
@@ -194,7 +167,7 @@ def test_the_way_is_torchs(problem: str, run: int, foreach: bool | None) -> None
     # both sides. So there is nothing to be rounded otherwise; a bound would have to be 0 or large,
     # since a gradient of the other sign makes another way.
     assert distance(ours, theirs) <= (0 if RUNS[run][0] == "Rprop" else BOUND)
-    first = one.loss(one.start)
-    losses = [one.loss(ours[-1]), one.loss(theirs[-1])]
+    first = one.fun(one.start)
+    losses = [one.fun(ours[-1]), one.fun(theirs[-1])]
     assert max(losses) <= first / PROGRESS
     assert abs(losses[0] - losses[1]) <= BOUND * first

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from arrayopt.bench.comparison import Result
 from arrayopt.bench.contenders import CONTENDERS
 from arrayopt.bench.workloads import WORKLOADS
-from arrayopt.demo.plot import COLORS
+from arrayopt.plotting.style import COLORS
 
 __all__ = ["chart"]
 

@@ -19,7 +19,7 @@ from arrayopt.check.comparison import Comparison
 from arrayopt.check.measure import DTYPES
 from arrayopt.check.report import Summary
 from arrayopt.check.streams import STREAMS
-from arrayopt.demo.plot import COLORS
+from arrayopt.plotting.style import COLORS, tidy
 
 __all__ = ["ZERO", "chart", "picture"]
 
@@ -105,8 +105,7 @@ def _panel(axes: Any, found: Sequence[Summary]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:g}"))
-    axes.grid(color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
 
 
 def _envelope(rows: Sequence[Comparison]) -> tuple[list[int], list[float]]:

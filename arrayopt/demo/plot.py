@@ -9,12 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-__all__ = ["plot"]
+from arrayopt.plotting.style import draw_curve, tidy
 
-#: Okabe and Ito (2008), for all kinds of colour vision, without the yellow, faint on white.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
-MARKERS = "os^Dv<>PX*hpd"
+__all__ = ["plot"]
 
 #: One diverging algorithm is not to squeeze the curves of the others.
 HIGHEST = 1e3
@@ -45,18 +42,12 @@ def plot(
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (name, losses) in enumerate(curves.items()):
-        epochs = range(len(losses))
-        spacing = max(1, len(losses) // 7)
-        axes.plot(
-            epochs,
+        draw_curve(
+            axes,
+            np.arange(len(losses)),
             np.where(np.less(losses, HIGHEST), losses, np.nan),
-            color=COLORS[number % len(COLORS)],
-            linestyle=STYLES[number % len(STYLES)],
-            marker=MARKERS[number % len(MARKERS)],
-            markevery=(number % spacing, spacing),
-            markersize=5,
-            linewidth=1.8,
-            label=name,
+            number,
+            name,
         )
     axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel("epoch")
@@ -64,8 +55,6 @@ def plot(
     axes.set_title(title, loc="left", fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    axes.grid(which="major", color="0.88")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     figure.legend(loc="outside right center", frameon=False)
     figure.savefig(path, format="png", dpi=300)

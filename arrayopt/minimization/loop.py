@@ -16,7 +16,7 @@ from arrayopt.lr_scheduler.checks import check_integer, check_number
 from arrayopt.minimization.objective import Objective, Point, norm, same
 from arrayopt.optimizer import Optimizer
 
-__all__ = ["Ending", "MinimizeResult", "Tolerances", "run"]
+__all__ = ["Ending", "MinimizeResult", "Tolerances", "follow_schedule", "run"]
 
 #: By default: as BFGS of SciPy has it, and a bound that slow first-order methods can do with.
 GTOL = 1e-5
@@ -142,7 +142,7 @@ def run(
     maxiter = MAXITER if maxiter is None else check_integer("maxiter", maxiter, 0)
     own = {"tolerance_grad": tolerances.gtol, "tolerance_change": 0.0}  # of LBFGS, for one
     optimizer = build(algorithm, zip(objective.names, objective.params), options, defaults=own)
-    schedule, ask = _schedule(scheduler, optimizer), _callback(callback)
+    schedule, ask = follow_schedule(scheduler, optimizer), _callback(callback)
 
     def describe(point: Point, nit: int, **ending: Any) -> Any:
         x, jac = objective.structured(point.x), objective.structured(point.jac)
@@ -233,7 +233,7 @@ def needs_closure(algorithm: type[Optimizer]) -> bool:
     return not algorithm.has_rule()
 
 
-def _schedule(scheduler: Any, optimizer: Optimizer) -> Callable[[float], None]:
+def follow_schedule(scheduler: Any, optimizer: Optimizer) -> Callable[[float], None]:
     """What to do after each step: some schedulers look at the value."""
     if scheduler is None:
         return lambda value: None

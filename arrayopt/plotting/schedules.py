@@ -1,4 +1,4 @@
-"""Pictures, drawn with matplotlib."""
+"""Learning rates and momenta over the steps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ import numpy as np
 from arrayopt.lr_scheduler import LRScheduler
 from arrayopt.lr_scheduler.checks import check_integer
 from arrayopt.lr_scheduler.curve import shown
+from arrayopt.plotting.style import POINTS, look, new_axes, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_schedule"]
-
-#: Okabe and Ito (2008), for all kinds of colour vision, without the yellow, faint on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
-
-#: Of more steps than these, only the extremes are drawn: a picture has no more points.
-POINTS = 2000
 
 
 def plot_schedule(
@@ -96,7 +90,7 @@ def plot_schedule(
     t = np.arange(count)
     curves = [curve for pair in zip(schedulers, names) for curve in _curves(*pair, t)]
     if ax is None:
-        ax = _new_axes()
+        ax = new_axes()
     _draw(ax, curves)
     return ax
 
@@ -115,14 +109,6 @@ def _curves(scheduler: LRScheduler, name: str, t: Any) -> list[tuple[str, Any, A
         first = groups[0]
         curves.append((name + which, rates[first], None if momenta is None else momenta[first]))
     return curves
-
-
-def _new_axes() -> Axes:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot_schedule needs matplotlib: pip install 'arrayopt[plot]'") from error
-    return Figure(figsize=(6.4, 3.6), layout="constrained").subplots()
 
 
 def _split(ax: Axes) -> Axes:
@@ -145,19 +131,11 @@ def _draw(ax: Axes, curves: Sequence[tuple[str, Any, Any]]) -> None:
             values = curve[field]
             if values is not None:
                 steps = shown(values, POINTS)
-                panel.plot(
-                    steps,
-                    values[steps],
-                    color=COLORS[number % len(COLORS)],
-                    linestyle=STYLES[number % len(STYLES)],
-                    linewidth=1.8,
-                    label=curve[0],
-                )
+                style = look(number) | {"marker": None}
+                panel.plot(steps, values[steps], linewidth=1.8, label=curve[0], **style)
         panel.set_ylabel(name)
         panel.margins(x=0.01)
-        panel.grid(color="0.88")
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
+        tidy(panel)
     panels[-1][0].set_xlabel("step")
     ax.legend(
         loc="lower left",
