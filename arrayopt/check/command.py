@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrayopt.arguments import (
     CommandError,
     add_names,
+    assignment,
     cannot_import,
     finite_number,
     output_file,
@@ -25,6 +20,7 @@ from arrayopt.check.measure import DTYPES
 from arrayopt.check.plan import STEPS, plan
 from arrayopt.check.streams import STREAMS
 from arrayopt.demo.agreement import INSTALL_TORCH
+from arrayopt.scripts import blame, file_and_name, loaded
 
 if TYPE_CHECKING:
     from arrayopt.check.comparison import Comparison
@@ -61,7 +57,7 @@ def add_parser(commands: Commands) -> None:
     )
     check.add_argument(
         "--script",
-        type=_file_and_name,
+        type=file_and_name,
         metavar="FILE:NAME",
         help="compare the class or the function update(param, grad, state, **options) of that name "
         "in a Python file with the --algorithm",
@@ -69,7 +65,7 @@ def add_parser(commands: Commands) -> None:
     check.add_argument(
         "--option",
         action="append",
-        type=_assignment,
+        type=assignment,
         metavar="NAME=VALUE",
         help="a hyperparameter, such as lr=0.1; may be given several times (default: sets that "
         "take every branch of the algorithm, and none with --script)",
@@ -169,7 +165,7 @@ def run(args: argparse.Namespace) -> list[str]:
             except Exception as error:
                 if not args.script:
                     raise
-                raise CommandError(_blame(error, str(case))) from error
+                raise CommandError(blame(error, str(case))) from error
             bar.advance(task)
     outcome = report(found, lacking)
     screen.print(table.introduction(outcome), soft_wrap=True)
@@ -189,7 +185,7 @@ def _who(args: argparse.Namespace) -> tuple[Any, Any]:
     """Who is compared, and with whom."""
     if args.script is None:
         return args.algorithm, args.against
-    subject = _loaded(*args.script)
+    subject = loaded(*args.script)
     if args.algorithm is None:
         return subject, args.against
     if len(args.algorithm) > 1:
@@ -197,53 +193,3 @@ def _who(args: argparse.Namespace) -> tuple[Any, Any]:
             f"a script is compared with one algorithm, but got {', '.join(args.algorithm)}"
         )
     return subject, f"{args.against}.{args.algorithm[0]}"
-
-
-def _file_and_name(text: str) -> tuple[Path, str]:
-    path, _, name = text.rpartition(":")
-    if not path or not name.isidentifier():
-        raise argparse.ArgumentTypeError(
-            f"expected FILE:NAME, such as mine.py:MyAdam, but got {text!r}"
-        )
-    if not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {path!r}")
-    return Path(path), name
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    try:
-        if not sign or not name.isidentifier():
-            raise ValueError
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise argparse.ArgumentTypeError(
-            "expected NAME=VALUE with a value of Python, such as betas=(0.9,0.99), but got "
-            f"{text!r}"
-        ) from None
-
-
-def _loaded(path: Path, name: str) -> Callable[..., Any]:
-    """What a Python file calls by a name."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise CommandError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # as dataclasses and pickle expect it
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise CommandError(_blame(error, str(path))) from error
-    finally:
-        sys.path.remove(str(path.parent))
-    if not callable(getattr(module, name, None)):
-        raise CommandError(f"{path} has no class or function {name!r}")
-    found: Callable[..., Any] = getattr(module, name)
-    return found
-
-
-def _blame(error: Exception, where: str) -> str:
-    """What went wrong in somebody's code, and in which line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{where}: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
