@@ -164,6 +164,7 @@ def test_imports_run_one_way() -> None:
     order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
     order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]
     order += ["lr_scheduler", "minimization", "swa_utils", "interop", "checkpoint", "plotting"]
+    order += ["explaining"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]

@@ -5,5 +5,7 @@
 """
 
 from arrayopt.explaining.explanation import Explanation, explain
+from arrayopt.explaining.recorder import record
+from arrayopt.explaining.recording import Recording
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "Recording", "explain", "record"]

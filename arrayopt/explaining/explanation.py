@@ -119,7 +119,7 @@ class Explanation:
 
 
 def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanation:
-    """Explain what an optimizer computes.
+    r"""Explain what an optimizer computes.
 
     Its own rule is run, on symbols: the equations are those of the code that trains. Each variable
     of the rule is a line. Branches are those of the options; where the step decides, a class shows
@@ -158,10 +158,10 @@ def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanati
     >>> import arrayopt as optim
     >>> explanation = explain(optim.SGD, weight_decay=0.1)
     >>> print(explanation.latex)
-    \\begin{aligned}
-    g_{t} &\\leftarrow g_{t} + \\lambda \\theta_{t-1} \\\\
-    \\theta_{t} &= \\theta_{t-1} - \\gamma g_{t}
-    \\end{aligned}
+    \begin{aligned}
+    g_{t} &\leftarrow g_{t} + \lambda \theta_{t-1} \\
+    \theta_{t} &= \theta_{t-1} - \gamma g_{t}
+    \end{aligned}
     >>> print(explanation.python)
     def sgd(xp, param, grad, state, group):
         grad = grad + group["weight_decay"] * param
@@ -211,9 +211,7 @@ def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection]
         dtype = "float32" if live is None else _dtype(group)
         options = {name: python_number(value) for name, value in options.items()}
         block = read_rule(optimizer, options, slots, state)
-        sections.append(
-            RuleSection(optimizer, heading, options, slots, state, dtype, block)
-        )
+        sections.append(RuleSection(optimizer, heading, options, slots, state, dtype, block))
     return sections
 
 

@@ -168,7 +168,9 @@ class Quotation:
         raise self._refusal(f"{language} kernel")
 
     def _refusal(self, what: str) -> TypeError:
-        return TypeError(f"{self.cls.__name__} has a step of its own and no rule: no {what} is made")
+        return TypeError(
+            f"{self.cls.__name__} has a step of its own and no rule: no {what} is made"
+        )
 
 
 def references(cls: type) -> str:

@@ -365,4 +365,3 @@ def with_symbolic_math(function: Any) -> Any:
     )
     same.__kwdefaults__ = function.__kwdefaults__
     return same
-

@@ -41,8 +41,10 @@ class LaTeX(Printer):
         digits, _, exponent = text.partition("e")
         if exponent:
             power = f"10^{{{int(exponent)}}}"
-            return (power, Level.POWER) if digits == "1" else (
-                rf"{digits} \cdot {power}", Level.SUM if value < 0 else Level.PRODUCT
+            return (
+                (power, Level.POWER)
+                if digits == "1"
+                else (rf"{digits} \cdot {power}", Level.SUM if value < 0 else Level.PRODUCT)
             )
         return text, level
 
@@ -241,4 +243,3 @@ class Python(Printer):
         name = operation.function
         home = "" if name.startswith("math.") else "xp."
         return f"{home}{name}({self.arguments(operation)})"
-

@@ -37,10 +37,11 @@ def unicode(latex: str) -> str:
     """A symbol of LaTeX as characters."""
     latex = re.sub(r"\\(?:mathrm|text|operatorname)\{((?:\\.|[^{}\\])*)\}", r"\1", latex)
     latex = re.sub(r"\\([#$%&{}])", r"\1", latex.replace(r"\_", _UNDERSCORE))
-    for command, mark in _ACCENTS.items():
-        latex = re.sub(
-            rf"\{command} ?(\\[A-Za-z]+|\w)", lambda found, m=mark: _sign(found[1]) + m, latex
-        )
+    latex = re.sub(
+        r"(\\hat|\\bar|\\tilde) ?(\\[A-Za-z]+|\w)",
+        lambda found: _sign(found[2]) + _ACCENTS[found[1]],
+        latex,
+    )
     latex = re.sub(r"\\[A-Za-z]+|\\[,;]", lambda found: _sign(found[0]), latex)
     latex = re.sub(r"√\{((?:[^{}]|\{[^{}]*\})*)\}", r"√\1", latex)
     latex = re.sub(
