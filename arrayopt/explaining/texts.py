@@ -21,9 +21,9 @@ class LaTeX(Printer):
     binary: ClassVar = Printer.binary | {
         "subtract": (" - ", Level.SUM, Level.SERIES),
         "remainder": (r" \bmod ", Level.PRODUCT, Level.POWER),
-        "less_equal": (r" \le ", Level.COMPARISON, Level.SUM),
-        "greater_equal": (r" \ge ", Level.COMPARISON, Level.SUM),
-        "not_equal": (r" \ne ", Level.COMPARISON, Level.SUM),
+        "less_equal": (r" \leq ", Level.COMPARISON, Level.SUM),
+        "greater_equal": (r" \geq ", Level.COMPARISON, Level.SUM),
+        "not_equal": (r" \neq ", Level.COMPARISON, Level.SUM),
         "logical_and": (r" \land ", Level.AND, Level.AND),
         "logical_or": (r" \lor ", Level.OR, Level.OR),
         "logical_xor": (r" \oplus ", Level.OR, Level.AND),
