@@ -33,6 +33,7 @@ from arrayopt.clip_grad import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from arrayopt.explaining import Explanation, Recording, explain, record
 from arrayopt.functional_form import Functional, functional
 from arrayopt.minimization import MinimizeResult, minimize, scipy_method
 from arrayopt.optimizer import (
@@ -59,6 +60,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Buffer",
+    "Explanation",
     "Functional",
     "MinimizeResult",
     "Module",
@@ -68,6 +70,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Range",
+    "Recording",
     "Rprop",
     "SparseAdam",
     "SparseGrad",
@@ -78,12 +81,14 @@ __all__ = [
     "clip_grad_value_",
     "clip_grads_with_norm_",
     "compare",
+    "explain",
     "functional",
     "get_num_threads",
     "get_total_norm",
     "interop",
     "lr_scheduler",
     "minimize",
+    "record",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
     "scipy_method",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CommandError",
     "add_names",
+    "assignment",
     "cannot_import",
     "directory",
     "finite_number",
@@ -163,3 +166,23 @@ def directory(text: str) -> Path:
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"there is no directory {text!r}")
     return Path(text)
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE``, with a value of Python.
+
+    Examples
+    --------
+    >>> assignment("betas=(0.9, 0.99)")
+    ('betas', (0.9, 0.99))
+    """
+    name, sign, value = text.partition("=")
+    try:
+        if not sign or not name.isidentifier():
+            raise ValueError
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        raise argparse.ArgumentTypeError(
+            "expected NAME=VALUE with a value of Python, such as betas=(0.9,0.99), but got "
+            f"{text!r}"
+        ) from None

@@ -28,6 +28,7 @@ __all__ = [
     "PlanningExecutor",
     "available",
     "find",
+    "source",
 ]
 
 Implementation = Literal["for-loop", "foreach", "fused"]
@@ -39,6 +40,8 @@ BUILTIN = {
 }
 #: The extras that bring what a built-in backend needs.
 EXTRAS = {"numba_fused": "numba"}
+#: The built-in backends that print kernels, by the language.
+PRINTERS = {"numba": "numba_fused", "cuda": "cupy_fused"}
 #: How many formulas a batch makes, at most: a rule may take another branch every other step.
 FORMULAS = 8
 ENTRY_POINTS = "arrayopt.backends"
@@ -119,11 +122,14 @@ class Executor(ABC):
         Which of torch's three implementations it stands for.
     traces : bool
         Whether it runs the program of a rule. If not, it runs the rule itself.
+    language : str
+        What its kernels are written in, such as "numba" or "cuda", if it can print them.
     """
 
     name: ClassVar[str]
     implementation: ClassVar[Implementation]
     traces: ClassVar[bool] = True
+    language: ClassVar[str] = ""
 
     @abstractmethod
     def accepts(self, array: Array) -> bool:
@@ -172,6 +178,22 @@ class Executor(ABC):
     def compile(self, structure: Structure, batch: Batch) -> None:
         """Make what `run` needs for a structure that `batch` did not have in the last step."""
         return
+
+    def source(self, structure: Structure, dtype: str) -> str:
+        """The text of the kernel that programs of `structure` become.
+
+        Parameters
+        ----------
+        structure : Structure
+        dtype : {"float32", "float64"}
+            In which precision it computes.
+
+        Raises
+        ------
+        TraceError
+            If there is no such kernel.
+        """
+        raise NotImplementedError(f"{self.name} prints no kernels")
 
     @abstractmethod
     def run(self, batch: Batch, program: Program | None) -> None:
@@ -242,6 +264,28 @@ def find(array: Array, implementation: Implementation | None = None) -> Executor
             if executor.implementation == kind and executor.accepts(array):
                 return executor
     return None
+
+
+def source(language: str, structure: Structure, dtype: str) -> str:
+    """The text of a kernel, from the executor that prints that language.
+
+    Raises
+    ------
+    ImportError
+        If that executor cannot be imported.
+    RuntimeError
+        If there is none.
+    TraceError
+        If there is no such kernel.
+    """
+    for executor in available().values():
+        if executor.language == language:
+            return executor.source(structure, dtype)
+    name = PRINTERS.get(language, "")
+    if name in missing():
+        extra = f': pip install "arrayopt[{EXTRAS[name]}]"' if name in EXTRAS else ""
+        raise ImportError(f"{language} kernels need {name}, but {missing()[name]}{extra}")
+    raise RuntimeError(f"there is no backend here that prints {language} kernels")
 
 
 def declined(array: Array, implementation: Implementation) -> str:

@@ -48,6 +48,7 @@ __all__ = [
     "data_of",
     "is_trained",
     "plain",
+    "read_entry",
     "read_grad",
     "reports",
     "state_number",
@@ -327,7 +328,7 @@ def build(
         _check_kind(grad, takes, options, name, label)
         grad = read_grad(grad, array, label, densify=moves_all)
         entry = state.get(param)
-        present, scalars = _read_entry(entry or {}, array, slots, options, label)
+        present, scalars = read_entry(entry or {}, array, slots, options, label)
         alone = None
         if isinstance(grad, SparseGrad):
             _check_slots(slots, present, label)
@@ -354,7 +355,7 @@ class _Member(NamedTuple):
     entry: dict[str, Any] | None
 
 
-def _read_entry(
+def read_entry(
     entry: Mapping[str, Any],
     array: Array,
     slots: tuple[StateSlot, ...],

@@ -1,4 +1,4 @@
-"""The command line: ``python -m arrayopt demo``, ``check``, ``bench`` and ``info``."""
+"""The command line: ``python -m arrayopt demo``, ``check``, ``explain``, ``bench``, ``info``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from arrayopt.arguments import (
 from arrayopt.bench import command as bench
 from arrayopt.check import command as check
 from arrayopt.demo.recipes import algorithms
+from arrayopt.explaining import command as explain
 
 __all__ = ["main"]
 
@@ -84,6 +85,7 @@ def _demo(args: argparse.Namespace) -> list[str]:
 COMMANDS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "demo": _demo,
     "check": check.run,
+    "explain": explain.run,
     "bench": bench.run,
 }
 
@@ -99,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_demo(commands)
     check.add_parser(commands)
+    explain.add_parser(commands)
     bench.add_parser(commands)
     return parser
 

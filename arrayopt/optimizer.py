@@ -208,6 +208,10 @@ class Optimizer:
     #: with a sparse gradient, the rule is given the entries that the gradient touches.
     gradients: ClassVar[Gradients] = "dense"
 
+    #: How `arrayopt.explain` writes names of the rule, in LaTeX, where it is not told otherwise:
+    #: ``{"speed": "s_{@}"}`` is s_{t-1} before a step, and s_t after it. A pair tells both.
+    notation: ClassVar[Mapping[str, str | tuple[str, ...]]] = MappingProxyType({})
+
     #: Options that a group cannot change.
     fixed_options: ClassVar[Mapping[str, Any]] = {}
 

@@ -29,7 +29,7 @@ from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
 from .cpu_memory import CPUArrays, arrays_like, is_tensor
-from .numba_kernel import kernel, refusal
+from .numba_kernel import kernel, kernel_source, refusal
 from .numpy_memory import aligned_empty
 
 __all__ = ["NumbaFused"]
@@ -63,6 +63,7 @@ class NumbaFused(PlanningExecutor):
 
     name = "numba_fused"
     implementation = "fused"
+    language = "numba"
 
     def accepts(self, array: Array) -> bool:
         return arrays_like(array) is not None and not self.declines(array)
@@ -89,6 +90,9 @@ class NumbaFused(PlanningExecutor):
         reason = refusal(structure)
         if reason:
             raise TraceError(reason)
+
+    def source(self, structure: Structure, dtype: str) -> str:
+        return kernel_source(structure, dtype)
 
     def compile(self, structure: Structure, batch: Batch) -> None:
         kernel(structure, _precision(batch.arrays[0]))

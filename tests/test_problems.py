@@ -484,9 +484,7 @@ def test_bad_runs_are_told():
         trajectory(problem, optim.SGD, -1)
     with pytest.raises(ValueError, match=r"start: expected shape \(2,\), but got \(3,\)"):
         trajectory(problem, optim.SGD, 1, start=(1, 2, 3))
-    with pytest.raises(
-        TypeError, match=r"algorithm: expected an optimizer class.*but got one of type str"
-    ):
+    with pytest.raises(TypeError, match=r"algorithm: expected an optimizer class.*but got 'SGD'"):
         trajectory(problem, "SGD", 1)
     with pytest.raises(TypeError, match=r"algorithm: expected an optimizer class.*but got None"):
         trajectory(problem, lambda params: None, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from arrayopt.algorithms.links import decay_weights, penalize
 from arrayopt.namespace import Array
@@ -88,6 +88,7 @@ class ASGD(Optimizer):
         StateSlot("mu", initial=1, scalar=True),
         StateSlot("ax"),
     )
+    notation: ClassVar = {"eta": (r"\eta_{t}", r"\eta_{t+1}"), "mu": (r"\mu_{t}", r"\mu_{t+1}")}
     ranges = (
         Range("lr", "learning rate"),
         Range("lambd", "lambd value"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 from arrayopt.groups import Group
 from arrayopt.namespace import Array
@@ -85,6 +85,7 @@ class Rprop(Optimizer):
         StateSlot("prev"),
         StateSlot("step_size", initial=itemgetter("lr")),
     )
+    notation: ClassVar = {"step_size": r"\Delta_{@}"}
     ranges = (
         Range("lr", "learning rate"),
         Range("etas", "eta value", length=2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from arrayopt.algorithms.links import penalize
 from arrayopt.groups import Group
@@ -85,6 +85,7 @@ class SGD(Optimizer):
 
     gradients = "dense or sparse"
     state_table = (StateSlot("momentum_buffer", initial=None, when="momentum"),)
+    notation: ClassVar = {"damped": r"\tilde g_{t}", "update": "g_{t}"}
     ranges = (
         Range("lr", "learning rate"),
         Range("momentum", "momentum value"),

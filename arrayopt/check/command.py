@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arrayopt.arguments import (
     CommandError,
     add_names,
+    assignment,
     cannot_import,
     finite_number,
     output_file,
@@ -25,6 +20,7 @@ from arrayopt.check.measure import DTYPES
 from arrayopt.check.plan import STEPS, plan
 from arrayopt.check.streams import STREAMS
 from arrayopt.demo.agreement import INSTALL_TORCH
+from arrayopt.scripts import blame, file_and_name, loaded
 
 if TYPE_CHECKING:
     from arrayopt.check.comparison import Comparison
@@ -34,9 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["INSTALL_CHECK", "add_parser", "run"]
 
 INSTALL_CHECK = 'pip install "arrayopt[check]"'
-
-#: What the script is called among modules.
-MODULE = "arrayopt_check_script"
 
 #: What is compared unless the user says otherwise.
 DEFAULT_DTYPES = ["float64", "float32"]
@@ -64,7 +57,7 @@ def add_parser(commands: Commands) -> None:
     )
     check.add_argument(
         "--script",
-        type=_file_and_name,
+        type=file_and_name,
         metavar="FILE:NAME",
         help="compare the class or the function update(param, grad, state, **options) of that name "
         "in a Python file with the --algorithm",
@@ -72,7 +65,7 @@ def add_parser(commands: Commands) -> None:
     check.add_argument(
         "--option",
         action="append",
-        type=_assignment,
+        type=assignment,
         metavar="NAME=VALUE",
         help="a hyperparameter, such as lr=0.1; may be given several times (default: sets that "
         "take every branch of the algorithm, and none with --script)",
@@ -173,7 +166,7 @@ def run(args: argparse.Namespace) -> list[str]:
             except (Exception, SystemExit) as error:
                 if not args.script:
                     raise
-                raise CommandError(_blame(error, str(case), args.script[0])) from error
+                raise CommandError(blame(error, str(case), args.script[0])) from error
             bar.advance(task)
     outcome = report(found, lacking)
     screen.print(table.introduction(outcome), soft_wrap=True)
@@ -193,7 +186,7 @@ def _who(args: argparse.Namespace) -> tuple[Any, Any]:
     """Who is compared, and with whom."""
     if args.script is None:
         return args.algorithm, args.against
-    subject = _loaded(*args.script)
+    subject = loaded(*args.script)
     if args.algorithm is None:
         return subject, args.against
     if len(args.algorithm) > 1:
@@ -201,56 +194,3 @@ def _who(args: argparse.Namespace) -> tuple[Any, Any]:
             f"a script is compared with one algorithm, but got {', '.join(args.algorithm)}"
         )
     return subject, f"{args.against}.{args.algorithm[0]}"
-
-
-def _file_and_name(text: str) -> tuple[Path, str]:
-    path, _, name = text.rpartition(":")
-    if not path or not name.isidentifier():
-        raise argparse.ArgumentTypeError(
-            f"expected FILE:NAME, such as mine.py:MyAdam, but got {text!r}"
-        )
-    if not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {path!r}")
-    return Path(path), name
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    try:
-        if not sign or not name.isidentifier():
-            raise ValueError
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise argparse.ArgumentTypeError(
-            "expected NAME=VALUE with a value of Python, such as betas=(0.9,0.99), but got "
-            f"{text!r}"
-        ) from None
-
-
-def _loaded(path: Path, name: str) -> Callable[..., Any]:
-    """What a Python file calls by a name."""
-    spec = importlib.util.spec_from_file_location(MODULE, path)
-    if spec is None or spec.loader is None:
-        raise CommandError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module  # as dataclasses and pickle expect it
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # behind the libraries, whose names it may bear
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise CommandError(_blame(error, str(path), path)) from error
-    if not callable(getattr(module, name, None)):
-        raise CommandError(f"{path} has no class or function {name!r}")
-    found: Callable[..., Any] = getattr(module, name)
-    return found
-
-
-def _blame(error: BaseException, where: str, script: Path) -> str:
-    """What went wrong in somebody's code, and in which of its lines."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename) == script]
-    if isinstance(error, SyntaxError):
-        lines = [error.lineno]
-    place = f" ({script}, line {lines[-1]})" if lines else ""
-    return f"{where}: {type(error).__name__}: {error}{place}"

@@ -95,12 +95,11 @@ def trajectory(
     x = np.array(problem.start if start is None else start, np.float64)
     if x.shape != (problem.n,):
         raise ValueError(f"start: expected shape ({problem.n},), but got {x.shape}")
-    optimizer = algorithm([x], **options) if callable(algorithm) else None
-    if not isinstance(optimizer, Optimizer):
+    optimizer = algorithm([x], **options) if callable(algorithm) else algorithm
+    if not isinstance(optimizer, Optimizer) or not callable(algorithm):
         raise TypeError(
             "algorithm: expected an optimizer class, such as arrayopt.Adam, or a function that "
-            "makes an optimizer of a list of arrays, but got one of type "
-            f"{type(algorithm if optimizer is None else optimizer).__name__}"
+            f"makes an optimizer of a list of arrays, but got {optimizer!r}"
         )
     after_step = follow_schedule(scheduler, optimizer)
     rng = np.random.default_rng(seed)

@@ -1,0 +1,183 @@
+"""What there is to say of the groups of an optimizer that have the same options."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arrayopt import backend
+from arrayopt.explaining import layout
+from arrayopt.explaining.expressions import Block
+from arrayopt.explaining.symbols import Notation
+from arrayopt.explaining.unicode import unicode
+from arrayopt.optimizer import Optimizer, StateSlot
+from arrayopt.trace import trace
+
+__all__ = ["Quotation", "RuleSection", "references"]
+
+#: How many steps lie behind a kernel that is to be typical.
+SETTLED = 1000
+
+#: How many columns prose takes.
+WIDTH = 88
+
+
+def wrapped(*entries: str) -> str:
+    """Entries one after another, none of which is broken."""
+    solid = ", ".join(entry.replace(" ", "\N{NO-BREAK SPACE}") for entry in entries)
+    return textwrap.fill(solid, WIDTH, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
+
+
+@dataclass(frozen=True)
+class RuleSection:
+    """A rule under the options of a group.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    heading : str
+        Which groups and which step it is about.
+    options : mapping
+        As Python numbers.
+    slots : tuple of StateSlot
+        The state under these options.
+    state : mapping or None
+        That of a parameter in the step that is explained, if it is a certain one.
+    dtype : str
+        That of kernels.
+    block : Block
+    """
+
+    optimizer: Optimizer
+    heading: str
+    options: Mapping[str, Any]
+    slots: tuple[StateSlot, ...]
+    state: Mapping[str, Any] | None
+    dtype: str
+    block: Block
+
+    @property
+    def notation(self) -> Notation:
+        """How names are written."""
+        return Notation(type(self.optimizer).notation)
+
+    @property
+    def latex(self) -> str:
+        """Aligned equations."""
+        return layout.latex(self.block, self.notation)
+
+    @property
+    def text(self) -> str:
+        """Equations in the characters of a terminal, and what the symbols are."""
+        legend = [*self._values(), *self._entries()]
+        return f"{layout.text(self.block, self.notation)}\n\n{wrapped(*legend)}"
+
+    @property
+    def python(self) -> str:
+        """A function that computes the same, in the same order."""
+        return layout.python(self.block, type(self.optimizer).__name__)
+
+    def source(self, language: str) -> str:
+        """The kernel that a fused implementation compiles."""
+        arrays = [slot.name for slot in self.slots if not slot.scalar]
+        if self.state is not None:
+            there = tuple(name for name in arrays if name in self.state)
+            scalars = {slot.name: self.state[slot.name] for slot in self.slots if slot.scalar}
+            program = trace(self.optimizer._update, there, scalars, self.options)
+        else:
+            scalars = {slot.name: slot.start(self.options) for slot in self.slots if slot.scalar}
+            for _ in range(SETTLED if scalars else 1):
+                if "step" in scalars:
+                    scalars["step"] += 1
+                program = trace(self.optimizer._update, tuple(arrays), scalars, self.options)
+                scalars |= program.scalars
+        return backend.source(language, program.structure, self.dtype)
+
+    def _values(self) -> list[str]:
+        """The options in the equations, with their values."""
+        used = dict.fromkeys(s for s in layout.used(self.block) if s.kind == "option")
+        found = []
+        for symbol in used:
+            value = self.options[symbol.name]
+            index = "" if symbol.index is None else f"[{symbol.index}]"
+            value = value if symbol.index is None else value[symbol.index]
+            found.append(f"{unicode(self.notation(symbol))} = {symbol.name}{index} = {value:g}")
+        return found
+
+    def _entries(self) -> list[str]:
+        """The entries of the state in the equations."""
+        names = {slot.name for slot in self.slots} | {"param", "grad"}
+        found = {}
+        for symbol in layout.used(self.block):
+            if symbol.name in names and symbol.kind == "after":
+                found[symbol.name] = f"{unicode(self.notation(symbol))}: {symbol.name}"
+        return [*found.values()]
+
+
+@dataclass(frozen=True)
+class Quotation:
+    """The equations in the docstring of an algorithm that has a step of its own.
+
+    Attributes
+    ----------
+    cls : type
+    heading : str
+    """
+
+    cls: type
+    heading: str = ""
+    block: Block = ()
+
+    @property
+    def statement(self) -> str:
+        """What it is, and is not."""
+        return (
+            f"{self.cls.__name__} has a step of its own, not a rule that is run on each array: "
+            "these are the equations of its docstring"
+        )
+
+    @property
+    def latex(self) -> str:
+        """The equations."""
+        doc = inspect.getdoc(self.cls) or ""
+        found = re.search(r"\.\. math::\n\n((?:[ ]+.*\n|\n)+)", doc)
+        if found is None:
+            return rf"\text{{{self.cls.__name__} has no rule, and no equations in its docstring}}"
+        body = textwrap.dedent(found[1]).strip()
+        return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+    @property
+    def text(self) -> str:
+        """The equations in the characters of a terminal."""
+        rows = self.latex.removeprefix("\\begin{aligned}\n").removesuffix("\n\\end{aligned}")
+        plain = (row.strip().removesuffix("\\\\").replace("&", "") for row in rows.splitlines())
+        lines = [unicode(row).rstrip() for row in plain]
+        return "\n".join([*lines, "", textwrap.fill(f"({self.statement}.)", WIDTH)])
+
+    @property
+    def python(self) -> str:
+        """There is none."""
+        raise self._refusal("program")
+
+    def source(self, language: str) -> str:
+        """There is none."""
+        raise self._refusal(f"{language} kernel")
+
+    def _refusal(self, what: str) -> TypeError:
+        return TypeError(
+            f"{self.cls.__name__} has a step of its own and no rule: no {what} is made"
+        )
+
+
+def references(cls: type) -> str:
+    """The papers that the docstring of an algorithm lists."""
+    doc = inspect.getdoc(cls) or ""
+    found = re.search(r"\nReferences\n-+\n(.*?)(?:\n\n[^\n]+\n---|\Z)", doc, re.DOTALL)
+    if found is None:
+        return ""
+    plain = re.sub(r":math:`([^`]*)`", lambda role: unicode(role[1]), " ".join(found[1].split()))
+    return plain.strip()
