@@ -226,7 +226,7 @@ def test_groups_that_differ_have_an_explanation_each() -> None:
     assert "γ = lr = 0.2" in explanation.text
     assert explanation.python.count("def sgd") == 2
     assert explanation._repr_latex_().count("aligned") == 4
-    assert "<Explanation of SGD: 4 lines>" == repr(explanation)
+    assert repr(explanation) == "<Explanation of SGD: 4 lines>"
 
 
 def test_nothing_of_a_live_optimizer_changes() -> None:
