@@ -83,8 +83,9 @@ class Recording:
                 f"no {name!r} has been recorded of parameter {self.labels[place]!r}; there are "
                 f"{[*self.names]}"
             )
-        missing = np.full(np.shape(model), np.nan, np.result_type(model, np.float16))
-        return np.stack([np.asarray(missing if value is None else value) for value in values])
+        model = np.asarray(model)
+        missing = np.full(model.shape, np.nan, float if model.dtype.kind in "biu" else model.dtype)
+        return np.stack([missing if value is None else np.asarray(value) for value in values])
 
     def _place(self, name: str, param: str | int | None) -> int:
         called = [*self.labels.values()]
