@@ -163,7 +163,8 @@ def test_imports_run_one_way() -> None:
     ]
     order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
     order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]
-    order += ["lr_scheduler", "minimization", "swa_utils", "interop", "checkpoint", "plotting"]
+    order += ["lr_scheduler", "minimization", "problems", "swa_utils", "interop", "checkpoint"]
+    order += ["plotting"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]
