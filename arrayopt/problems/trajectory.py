@@ -95,8 +95,9 @@ def trajectory(
     x = np.array(problem.start if start is None else start, np.float64)
     if x.shape != (problem.n,):
         raise ValueError(f"start: expected shape ({problem.n},), but got {x.shape}")
-    optimizer = algorithm([x], **options) if callable(algorithm) else algorithm
-    if not isinstance(optimizer, Optimizer) or optimizer is algorithm:
+    is_made = callable(algorithm)
+    optimizer = algorithm([x], **options) if is_made else algorithm
+    if not (is_made and isinstance(optimizer, Optimizer)):
         raise TypeError(
             "algorithm: expected an optimizer class, such as arrayopt.Adam, or a function that "
             f"makes an optimizer of a list of arrays, but got {optimizer!r}"
