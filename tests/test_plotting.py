@@ -582,6 +582,7 @@ def test_of_gradient_descent_it_is_the_learning_rate_and_of_adam_it_is_not():
     np.testing.assert_allclose(steps, (0.1 / 100, 0.1 / 4), rtol=1e-6)  # lr / |g|
     assert first.get_shared_y_axes().joined(first, second)
     assert told(figure) == ["[0]", "[1]"]
+    assert figure.legends[0].get_title().get_text() == "element"
 
 
 def test_many_runs_have_a_panel_each():
@@ -592,6 +593,8 @@ def test_many_runs_have_a_panel_each():
     many = np.random.default_rng(0).standard_normal((4, 20))
     way = Trajectory(many, np.zeros(4), np.ones((3, 20)))
     assert told(plot_step_sizes({"a": way, "b": way})) == ["range of 20 elements", "median"]
+    number = Trajectory(np.arange(4.0), np.zeros(4), np.ones(3))
+    assert not plot_step_sizes({"a": number}).legends
 
 
 def test_step_sizes_are_drawn_on_axes_that_are_given():

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_intermediates", "plot_step_sizes"]
 
+#: Legends, and those within axes.
+_SMALL: dict[str, Any] = {"fontsize": "small", "title_fontsize": "small", "handlelength": 3.4}
+_FAINT: dict[str, Any] = _SMALL | {"framealpha": 0.85, "edgecolor": "none"}
+
 #: Of more elements than these, the median and the range are drawn.
 MOST = 7
 
@@ -184,10 +188,10 @@ def _step_size_panels(runs: Mapping[str, Any], elements: Any) -> Figure:
     for panel in panels[len(runs) :]:
         panel.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    title = {"title": "element", "title_fontsize": "small"} if labels else {}
-    figure.legend(
-        handles, labels, loc="outside right upper", frameon=False, fontsize="small", **title
-    )
+    if labels:
+        title = "element" if labels[0].startswith("[") else None
+        places: dict[str, Any] = {"loc": "outside right upper", "title": title}
+        figure.legend(handles, labels, frameon=False, **_SMALL, **places)
     figure.supxlabel("step", fontsize="medium")
     figure.supylabel(SIZE, fontsize="medium")
     return figure
@@ -227,11 +231,8 @@ def _draw_elements(ax: Axes, steps: Any, values: Any, elements: Any, name: str) 
     for number, index in enumerate(chosen):
         label = ", ".join(map(str, index))
         draw_curve(ax, steps, values[:, *index], number, f"[{label}]")
-    ax.legend(title="element", fontsize="small", title_fontsize="small", ncols=2, **_FAINT)
+    ax.legend(title="element", ncols=2, **_FAINT)
     return None
-
-
-_FAINT: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none", "handlelength": 3.4}
 
 
 def _draw_range(ax: Axes, steps: Any, values: Any) -> None:
@@ -243,7 +244,7 @@ def _draw_range(ax: Axes, steps: Any, values: Any) -> None:
     count = values.shape[1]
     ax.fill_between(steps, low, high, color="0.8", linewidth=0, label=f"range of {count} elements")
     draw_curve(ax, steps, middle, 0, "median", marker=None)
-    ax.legend(fontsize="small", **_FAINT)
+    ax.legend(**_FAINT)
 
 
 def _index(index: Any, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
