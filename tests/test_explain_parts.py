@@ -19,15 +19,17 @@ from arrayopt.explaining.expressions import (
     tidy,
 )
 from arrayopt.explaining.layout import Names, latex, python, text
+from arrayopt.explaining.surroundings import (
+    SymbolicNamespace,
+    SymbolicState,
+    with_symbolic_math,
+)
 from arrayopt.explaining.symbolic import (
     Run,
     SymbolicArray,
-    SymbolicNamespace,
     SymbolicNumber,
-    SymbolicState,
     Undecided,
     expression_of,
-    with_symbolic_math,
 )
 from arrayopt.explaining.symbols import Notation
 from arrayopt.explaining.texts import LaTeX, Python, Text
