@@ -62,7 +62,8 @@ class Adadelta(Optimizer):
 
     References
     ----------
-    Zeiler (2012), "ADADELTA: an adaptive learning rate method", algorithm 1.
+    Zeiler (2012), "ADADELTA: an adaptive learning rate method", algorithm 1; the learning rate and
+    the weight decay are torch's.
 
     Examples
     --------

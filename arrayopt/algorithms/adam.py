@@ -74,8 +74,9 @@ class Adam(Optimizer):
 
     References
     ----------
-    Kingma and Ba (2015), "Adam: a method for stochastic optimization", algorithm 1. Reddi, Kale
-    and Kumar (2018), "On the convergence of Adam and beyond", algorithm 2.
+    Kingma and Ba (2015), "Adam: a method for stochastic optimization", algorithm 1, with the bias
+    corrections in the step size as at the end of its section 2. Reddi, Kale and Kumar (2018), "On
+    the convergence of Adam and beyond", algorithm 2.
 
     Examples
     --------

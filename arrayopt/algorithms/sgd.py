@@ -69,7 +69,8 @@ class SGD(Optimizer):
     ----------
     Robbins and Monro (1951), "A stochastic approximation method". Polyak (1964), "Some methods of
     speeding up the convergence of iteration methods". Sutskever, Martens, Dahl and Hinton (2013),
-    "On the importance of initialization and momentum in deep learning", equations 1 to 4.
+    "On the importance of initialization and momentum in deep learning", equations 1 to 4; as in
+    torch, the learning rate is applied to the buffer.
 
     Examples
     --------

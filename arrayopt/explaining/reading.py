@@ -9,15 +9,17 @@ from typing import Any
 from arrayopt.explaining.expressions import Block, Item, Symbol
 from arrayopt.explaining.merging import merged
 from arrayopt.explaining.naming import Naming
+from arrayopt.explaining.surroundings import (
+    SymbolicNamespace,
+    SymbolicState,
+    with_symbolic_math,
+)
 from arrayopt.explaining.symbolic import (
     Run,
     SymbolicArray,
-    SymbolicNamespace,
     SymbolicNumber,
-    SymbolicState,
     Undecided,
     expression_of,
-    with_symbolic_math,
 )
 from arrayopt.explaining.watching import codes_of, watching
 from arrayopt.optimizer import Optimizer, StateSlot

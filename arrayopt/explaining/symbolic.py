@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, ModuleType
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from arrayopt.explaining.expressions import (
@@ -18,7 +17,6 @@ from arrayopt.explaining.expressions import (
     Expression,
     Number,
     Operation,
-    Symbol,
     symbols,
 )
 from arrayopt.trace import TraceError
@@ -26,12 +24,10 @@ from arrayopt.trace import TraceError
 __all__ = [
     "Run",
     "SymbolicArray",
-    "SymbolicNamespace",
     "SymbolicNumber",
-    "SymbolicState",
     "Undecided",
+    "argument_of",
     "expression_of",
-    "with_symbolic_math",
 ]
 
 
@@ -84,7 +80,8 @@ def expression_of(value: Any) -> Expression | None:
     return None
 
 
-def _argument(function: str, value: Any) -> Expression:
+def argument_of(function: str, value: Any) -> Expression:
+    """The expression that `value`, an argument of `function`, stands for."""
     found = expression_of(value)
     if found is None:
         raise TraceError(
@@ -159,7 +156,7 @@ class SymbolicNumber:
         """A function of numbers of this run."""
         values = [_value(argument) for argument in arguments]
         value = None if None in values else function(*values)
-        expressions = tuple(_argument(name, argument) for argument in arguments)
+        expressions = tuple(argument_of(name, argument) for argument in arguments)
         return SymbolicNumber(Operation(name, expressions), value, self.run)
 
     def __neg__(self) -> SymbolicNumber:
@@ -271,97 +268,3 @@ for _sign, _name in _ARRAY_SIGNS.items():
 for _sign, _name in _COMPARISONS.items():
     setattr(SymbolicNumber, f"__{_sign}__", _comparison(_name, OPERATORS[_name]))
     setattr(SymbolicArray, f"__{_sign}__", _elementwise(_name))
-
-
-# What else a rule is given
-
-
-class SymbolicNamespace:
-    """An ``xp`` all of whose functions are written down."""
-
-    def __init__(self, home: str = "") -> None:
-        self._home = home
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("e", "inf", "nan", "pi"):
-            return getattr(math, name)
-        return SymbolicNamespace(f"{self._home}.{name}" if self._home else name)
-
-    def __call__(self, *arguments: Any, **options: Any) -> SymbolicArray:
-        """Write down a call."""
-        expressions = tuple(_argument(f"xp.{self._home}", argument) for argument in arguments)
-        return SymbolicArray(Operation(self._home, expressions, tuple(options.items())))
-
-
-class SymbolicState(Mapping[str, Any]):
-    """The state of a parameter; what the rule makes itself is there, or is not.
-
-    Parameters
-    ----------
-    entries : mapping of str to symbolic
-        What is there.
-    begun : mapping of str to symbolic
-        What the rule makes in its first step, if it is not known whether that is over.
-    run : Run
-        Who decides on that.
-    """
-
-    def __init__(self, entries: Mapping[str, Any], begun: Mapping[str, Any], run: Run) -> None:
-        self._entries = entries
-        self._begun = begun
-        self._run = run
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._begun and name in self:
-            return self._begun[name]
-        return self._entries[name]
-
-    def __contains__(self, name: object) -> bool:
-        if name in self._begun:
-            return self._run.decide(Operation("exists", (Symbol(str(name)),)), None)
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self._entries, *(name for name in self._begun if name in self)])
-
-    def __len__(self) -> int:
-        return len([*iter(self)])
-
-
-class _SymbolicMath(ModuleType):
-    """The functions of `math`, for symbolic numbers as well."""
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(math, name)
-        if not callable(found):
-            return found
-
-        def function(*arguments: Any) -> Any:
-            number = next((a for a in arguments if isinstance(a, SymbolicNumber)), None)
-            if number is None:
-                return found(*arguments)
-            return number.of(f"math.{name}", found, *arguments)
-
-        return function
-
-
-def with_symbolic_math(function: Any) -> Any:
-    """The same function, for which the functions of `math` take symbolic numbers, too."""
-    if not isinstance(function, FunctionType):
-        return function
-    symbolic = _SymbolicMath("math")
-    variables = dict(function.__globals__)
-    for name, value in variables.items():
-        if value is math:
-            variables[name] = symbolic
-        elif callable(value) and getattr(value, "__module__", None) == "math":
-            variables[name] = getattr(symbolic, value.__name__)
-    same = FunctionType(
-        function.__code__,
-        variables,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    same.__kwdefaults__ = function.__kwdefaults__
-    return same
