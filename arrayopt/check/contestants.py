@@ -165,10 +165,8 @@ def _named(name: str) -> Contestant:
     import torch
 
     cls = getattr(torch.optim, algorithm)
-    if "foreach" in inspect.signature(cls).parameters:
-        loop = {"foreach": False}
-        return Contestant(f"torch.{algorithm}", TorchSide, cls, _kind(algorithm), loop)
-    return Contestant(f"torch.{algorithm}", TorchSide, cls, _kind(algorithm))
+    loop = {"foreach": False} if "foreach" in inspect.signature(cls).parameters else {}
+    return Contestant(f"torch.{algorithm}", TorchSide, cls, _kind(algorithm), loop)
 
 
 def _of_class(cls: type) -> Contestant:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -103,6 +102,8 @@ def plan(
 
 def _version(who: Contestant) -> str:
     """Of torch, if it is torch's."""
+    from importlib.metadata import version
+
     return f" in version {version('torch')}" if who.library == "torch" else ""
 
 

@@ -8,10 +8,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
 
 from arrayopt.checkpoint import layout
@@ -203,7 +203,8 @@ class Stored:
         self.library = library
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return array_api_compat.numpy
+        # (it takes in all of NumPy, which is more than an import of arrayopt should wait for)
+        return import_module("array_api_compat.numpy")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array = self.read()
