@@ -188,7 +188,7 @@ def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanati
     if cls is Optimizer:
         raise TypeError("Optimizer is the base class and has no rule: expected a subclass")
     template = cls([np.zeros(1)], **options) if live is None else live
-    sections = [Quotation(cls)] if cls.rule is Optimizer.rule else _sections(template, live)
+    sections = _sections(template, live) if cls.has_rule() else [Quotation(cls)]
     return Explanation(cls.__name__, references(cls), tuple(sections))
 
 

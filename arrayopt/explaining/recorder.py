@@ -104,7 +104,7 @@ def record(
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"expected an Optimizer to record, but got {type(optimizer).__name__}")
     name = type(optimizer).__name__
-    if type(optimizer).rule is Optimizer.rule:
+    if not optimizer.has_rule():
         raise TypeError(f"{name} has a step of its own and no rule whose variables could be kept")
     if optimizer.gradients == "sparse":
         raise TypeError(f"{name} takes sparse gradients only, whose steps cannot be recorded")
