@@ -157,6 +157,14 @@ def test_from_torch_and_back_is_the_identity(name, where):
     assert to_torch(with_rates) == state_dict
 
 
+def with_a_place(state):
+    """Without what torch cannot keep: whose rates somebody has changed, which is seen again."""
+    kept = {key: value for key, value in state.items() if key != "changed_groups"}
+    if "_schedulers" in kept:
+        kept["_schedulers"] = [with_a_place(member) for member in kept["_schedulers"]]
+    return kept
+
+
 @pytest.mark.parametrize("where", [0, 1, 150, 500, 850])
 @names
 def test_to_torch_and_back_holds_what_torch_has_a_place_for(name, where):
@@ -168,8 +176,7 @@ def test_to_torch_and_back_holds_what_torch_has_a_place_for(name, where):
     loaded = Side("here", name)
     loaded.scheduler.load_state_dict(back)
     loaded.optimizer.load_state_dict(ours.optimizer.state_dict())
-    again = loaded.scheduler.state_dict()
-    assert again == state_dict
+    assert with_a_place(loaded.scheduler.state_dict()) == with_a_place(state_dict)
     assert (loaded.steps(where, where + 100) == ours.steps(where, where + 100)).all()
 
 

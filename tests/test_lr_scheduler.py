@@ -227,22 +227,28 @@ def test_sequences_are_torchs_up_to_torchs_own_drift_from_the_exact_value(name, 
         exact = np.array(
             [[float(formula(t, mpmath.mpf(r), **precise)) for r in BASES] for t in range(STEPS + 1)]
         )
-    # the closed form: what float64 can give, where 1 - x and the angle of a cosine have rounded
-    angle = np.pi * np.arange(STEPS + 1) / arguments.get("T_max", 1 << 60)
-    ends = {"LinearLR", "PolynomialLR", "CosineAnnealingLR", "SWALR"}
-    rounding = 2.3e-16 * (4 + 4 * arguments.get("power", 0) + angle)[:, None] * np.array(BASES)
+    # the closed form: what float64 can give, where a sum and the angle of a cosine have rounded
+    steps = np.arange(STEPS + 1)
+    angle = np.pi * steps / arguments.get("T_max", 1 << 60)
+    ends = {"LinearLR", "CosineAnnealingLR", "SWALR"}
+    rounding = 2.3e-16 * (4 + angle)[:, None] * np.array(BASES)
     own = np.abs(mine - exact)
     assert np.all(own <= 1e-15 * np.abs(exact) + (rounding if name in ends else 0))
-    # the recursion of torch
-    torchs_own = np.abs(chained - exact)
-    assert np.all(np.abs(mine - chained) <= 1e-14 * np.abs(exact) + torchs_own + own)
+    # the recursion of torch, which is no better
+    assert own.max() <= np.abs(chained - exact).max() + 1e-15 * np.abs(exact).max()
     # the closed form of torch
     if hasattr(reference, "_get_closed_form_lr"):
         closed = []
         for reference.last_epoch in range(STEPS + 1):
             closed.append([float(rate) for rate in reference._get_closed_form_lr()])
-        atol = 2.3e-16 * max(BASES)
-        np.testing.assert_allclose(mine, closed, rtol=1e-14, atol=atol)
+        bound = 1e-14 * np.abs(exact) + 2.3e-16 * max(BASES)
+        if (
+            name == "PolynomialLR"
+        ):  # torch's 1 - t / T has an error of 2**-53, in power * x**(power - 1)
+            left = np.maximum(arguments["total_iters"] - steps, 0.5) / arguments["total_iters"]
+            power = arguments["power"]
+            bound += (2.0**-53 * power * left ** (power - 1))[:, None] * np.array(BASES)
+        assert np.all(np.abs(mine - closed) <= bound)
     np.testing.assert_array_equal(scheduler.lr_at(np.arange(STEPS + 1)).T, mine)
 
 

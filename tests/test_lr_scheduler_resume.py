@@ -195,23 +195,19 @@ def test_loading_restores_the_rates_at_once(name):
             assert present(other) == present(opt)
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-@pytest.mark.parametrize("where", [0, 1, 150, 333])
-def test_two_schedulers_of_one_optimizer_are_loaded_in_any_order(order, where):
-    def make(opt):
-        return [L.CosineAnnealingLR(opt, 90, 1e-3), L.ExponentialLR(opt, 0.99)]
+def go(opt, schedulers, steps):
+    """The rates of all steps."""
+    opt.step()
+    seen = []
+    for _ in range(steps):
+        for scheduler in schedulers:
+            scheduler.step()
+        seen.append(present(opt))
+    return seen
 
-    def go(opt, schedulers, steps):
-        opt.step()
-        seen = []
-        for _ in range(steps):
-            for scheduler in schedulers:
-                scheduler.step()
-            seen.append(present(opt))
-        return seen
 
-    opt = numpys()
-    whole = go(opt, make(opt), 400)
+def moved(make, where, order=(0, 1)):
+    """An optimizer and its two schedulers, saved at a step and loaded in some order."""
     opt = numpys()
     schedulers = make(opt)
     go(opt, schedulers, where)
@@ -220,7 +216,31 @@ def test_two_schedulers_of_one_optimizer_are_loaded_in_any_order(order, where):
     schedulers = make(opt)
     for number in order:
         schedulers[number].load_state_dict(states[number])
-    assert go(opt, schedulers, 400 - where) == whole[where:]
+    return opt, schedulers
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("where", [0, 1, 150, 333])
+def test_two_schedulers_of_one_optimizer_are_loaded_in_any_order(order, where):
+    def make(opt):
+        return [L.CosineAnnealingLR(opt, 90, 1e-3), L.ExponentialLR(opt, 0.99)]
+
+    opt = numpys()
+    whole = go(opt, make(opt), 400)
+    assert go(*moved(make, where, order), 400 - where) == whole[where:]
+
+
+def test_a_rate_that_is_right_by_chance_was_changed_nevertheless():
+    def make(opt):  # from step 20 on, the rate is now and then the closed form of the second
+        return [L.ConstantLR(opt, 0.5, 20), L.ExponentialLR(opt, 0.99)]
+
+    opt = numpys()
+    whole = go(opt, make(opt), 200)
+    alone = [0.99**step * opt.param_groups[1]["initial_lr"] for step in range(1, 201)]
+    chances = [step for step in range(20, 200) if whole[step - 1][1][0] == alone[step - 1]]
+    assert chances
+    for where in chances:
+        assert go(*moved(make, where), 200 - where) == whole[where:]
 
 
 @pytest.mark.parametrize("name", [n for n in MAKE if n not in ("MultiplicativeLR",)])

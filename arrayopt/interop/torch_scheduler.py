@@ -18,7 +18,7 @@ State = dict[str, Any]
 _TORCHS_OWN = {"_is_initial": False, "_get_lr_called_within_step": False}
 
 #: What we save of a scheduler, whichever it is, and torch does not.
-_OURS = frozenset({"lr", "momentum", "optimizer_steps"})
+_OURS = frozenset({"changed_groups", "lr", "momentum", "optimizer_steps"})
 
 #: What we save of those that have an entry, and torch does not.
 _OURS_OF = {

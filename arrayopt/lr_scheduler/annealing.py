@@ -63,10 +63,12 @@ class Annealing(LRScheduler):
     def _floors(self) -> list[float] | None:
         return self._all("last_lrs")
 
-    def _changed(self, step: int, *rest: Any) -> list[float]:
+    def _in_proportion(
+        self, step: int, after: Any, present: list[float], known: int
+    ) -> list[float]:
         if step >= self.anneal_epochs:  # the last rate is kept, whatever happens
             return list(self._all("last_lrs"))
-        return super()._changed(step, *rest)
+        return super()._in_proportion(step, after, present, known)
 
     def _span(self) -> float:
         return 1.25 * max(self.anneal_epochs, 8)

@@ -28,6 +28,7 @@ _DERIVED = frozenset(
         "_dynamic_threshold",
         "_chained",
         "_exact",
+        "_latest",
         "_memo",
         "_plan",
         "_schedulers",
@@ -43,6 +44,9 @@ _TORCHS_OWN = frozenset({"_is_initial", "_get_lr_called_within_step", "verbose"}
 #: What is saved for the scheduler that is asked, not for each of its members.
 _OF_THE_WHOLE = frozenset({"lr", "momentum", "optimizer_steps"})
 
+#: Entries of a state that are not attributes of that name.
+_NO_ATTRIBUTES = _TORCHS_OWN | _OF_THE_WHOLE | {"_schedulers", "changed_groups"}
+
 _ORDER = (
     "lr_scheduler.step() was called before optimizer.step(): the first rate of the schedule is "
     "never used. Call optimizer.step() first, and lr_scheduler.step() after it."
@@ -52,6 +56,10 @@ EPOCH_WARNING = (
     "The epoch parameter of lr_scheduler.step() is deprecated: step() without it goes to the next "
     "step. With it, the closed form is set, whatever the rate was before."
 )
+
+
+#: What `LRScheduler._next` has to know of the step before.
+Memory = dict["LRScheduler", list[float] | None]
 
 
 class LRScheduler:
@@ -95,10 +103,10 @@ class LRScheduler:
     Notes
     -----
     Where a rate is not what this schedule has made it, since another scheduler or the user has
-    changed it, a step of a schedule that is `chainable` changes the present rate in the proportion
-    in which its own would change, :math:`\gamma \leftarrow \gamma f(t) / f(t-1)`. This is how two
-    schedulers on one optimizer work together. (Where a schedule has a smallest rate, the proportion
-    is that of what is above it.)
+    changed it, each further step of a schedule that is `chainable` changes the present rate in the
+    proportion in which its own would change, :math:`\gamma \leftarrow \gamma f(t) / f(t-1)`. This
+    is how two schedulers on one optimizer work together. (Where a schedule has a smallest rate, the
+    proportion is that of what is above it.)
 
     A group that is added later takes part from the next step on; the rate that it was added with is
     its base rate.
@@ -125,6 +133,13 @@ class LRScheduler:
     #: The members of a composed scheduler.
     _schedulers: Any = ()
 
+    #: The rates of the closed form at the present step, for those groups that have them: NaN for
+    #: one whose rate somebody has changed; None if all are such.
+    _closed: list[float] | None
+
+    #: The last step at which such rates were changed further, and the multiplier of then.
+    _latest: tuple[Any, float] = (None, 1.0)
+
     #: Whether the rates come from a ``get_lr`` that is written for torch, which reads these.
     _torchs_get_lr: ClassVar[bool] = False
     _get_lr_called_within_step: bool = False
@@ -139,7 +154,7 @@ class LRScheduler:
         self.base_lrs = [self._base(*pair) for pair in enumerate(optimizer.param_groups)]
         self.last_epoch = last_epoch
         self._step_count = 0
-        self._closed = list(self.base_lrs)
+        self._closed = [*self.base_lrs]
         self._last_lr: list[float] = []
         self._steps_before = rates.taken(optimizer)
         if last_epoch == -1:
@@ -382,21 +397,31 @@ class LRScheduler:
         new, closed = self._follow(step, rates.read_all(groups))
         self._set(step, new, closed)
 
-    def _follow(self, step: int, present: list[float]) -> tuple[list[float], list[float]]:
-        """The rates of the next step, where they are `present` ones before, and the closed form."""
-        bases, known, own = self.base_lrs, len(self.base_lrs), self._closed
+    def _follow(self, step: int, present: list[float]) -> tuple[list[float], list[float] | None]:
+        """The rates of the next step, where they are `present` ones before, and its `_closed`."""
+        known, own = len(self.base_lrs), self._closed
+        if own is None and known == len(present):
+            after = self._after(step)
+            new = self._in_proportion(step, after, present, known)
+            self._latest = step, after
+            return new, None
         if known == len(present):
-            closed, after = self._closed_form(step, bases)
+            closed, after = self._closed_form(step, self.base_lrs)
         else:
             closed, after = self._closed_form(step, self._bases())
             self._add_groups()
             own = self._closed
-        if present == own:
+        if own is None or present == own:
             return closed, closed
-        return self._changed(step, after, present, own, closed, known), closed
+        new = self._changed(step, after, present, own, closed, known)
+        return new, _followed(present, own, closed)
+
+    def _after(self, step: int) -> Any:
+        """What `_in_proportion` needs to know of a step: the multiplier."""
+        return self.multiplier(NUMBERS, step)
 
     def _closed_form(self, step: int, bases: list[float]) -> tuple[list[float], Any]:
-        """The rates of a step, and what `_changed` needs to know: the multiplier."""
+        """The rates of a step, and `_after`."""
         multiplier = self.multiplier(NUMBERS, step)
         return self._scaled(bases, multiplier), multiplier
 
@@ -417,14 +442,14 @@ class LRScheduler:
             self._add_groups()
         self._set(step, closed, closed)
 
-    def _set(self, step: Any, new: list[float], closed: list[float]) -> None:
-        """Be at a step, with new rates and those of the closed form."""
+    def _set(self, step: Any, new: list[float], closed: list[float] | None) -> None:
+        """Be at a step, with new rates and a new `_closed`."""
         groups = self.optimizer.param_groups
         self.last_epoch, self._closed, self._last_lr = step, closed, new
         if rates.write_all(groups, new):
             self._last_lr = self._closed = rates.read_all(groups)
             if new is not closed:
-                self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
+                self._closed = closed and [rates.stored(*pair) for pair in zip(groups, closed)]
 
     def _ask_get_lr(self, step: int, jump: bool = False) -> None:
         """Set what the ``get_lr`` of a subclass that is written for torch returns."""
@@ -443,15 +468,30 @@ class LRScheduler:
         self._set(step, numbers, numbers)
 
     def _next(
-        self, step: int, present: list[float], start: list[float] | None = None
+        self, step: int, present: list[float], known: Memory, start: list[float] | None = None
     ) -> list[float]:
-        """The rates at `step`, from those at the step before: a pure function."""
-        own = self._rates_from(start, NUMBERS, step - 1) if step else self._bases()
+        """The rates at `step`, from those at the step before: nothing but `known` is changed.
+
+        In it, each scheduler has its `_closed` of the step before, unless that is the closed form.
+        """
+        if self in known:
+            own = known[self]
+        else:
+            own = self._rates_from(start, NUMBERS, step - 1) if step else self._bases()
         closed: list[float] = self._rates_from(start, NUMBERS, step)
+        known.pop(self, None)
         if present == own or not self.chainable:
             return closed
         after = self._closed_form(step, self._bases())[1]
+        own = [math.nan] * len(present) if own is None else own
+        known[self] = _followed(present, own, closed)
         return self._changed(step, after, present, own, closed, len(present))
+
+    def _forget(self, known: Memory) -> None:
+        """Have the closed form again, as far as `_next` goes."""
+        known.pop(self, None)
+        for member in self._schedulers:
+            member._forget(known)
 
     def _changed(
         self,
@@ -462,32 +502,39 @@ class LRScheduler:
         closed: list[float],
         known: int,
     ) -> list[float]:
-        """The rates at `step`, from `present` ones of which some are not this schedule's `own`.
-
-        From group `known` on, it has not acted on them yet.
-        """
-        ratio = self._ratio(step, after)
-        if ratio is not None and known == len(present):
-            return [
-                right if rate == was else rate * ratio
-                for rate, was, right in zip(present, own, closed)
-            ]
-        before, floors = self.multiplier(NUMBERS, step - 1) if step else 1.0, self._floors()
-        rows = zip(present, own, closed, floors or [0.0] * len(present), self._bases())
+        """The rates at `step`, from `present` ones of which some are not this schedule's `own`."""
+        others = self._in_proportion(step, after, present, known)
         return [
-            right
-            if rate == was
-            else _relative(rate, low, base, before if number < known else 1.0, after)
-            for number, (rate, was, right, low, base) in enumerate(rows)
+            right if rate == was else other
+            for rate, was, right, other in zip(present, own, closed, others)
         ]
 
-    def _ratio(self, step: int, after: Any) -> float | None:
-        """What a step multiplies any rate by, when the multiplier becomes `after`.
+    def _in_proportion(
+        self, step: int, after: Any, present: list[float], known: int
+    ) -> list[float]:
+        """The rates at `step`, from `present` ones, whatever these are.
 
-        None where that depends on the rate: above a floor, and after a multiplier of zero.
+        From group `known` on, the schedule has not acted on them yet.
         """
-        before: float = self.multiplier(NUMBERS, step - 1) if step else 1.0
-        return after / before if before and self._floors() is None else None
+        before, floors = self._before(step), self._floors()
+        if before and known == len(present):
+            ratio = after / before
+            if floors is None:
+                return [rate * ratio for rate in present]
+            if ratio < 1:
+                return [low + (rate - low) * ratio for rate, low in zip(present, floors)]
+        rows = zip(present, floors or [0.0] * len(present), self._bases())
+        return [
+            _relative(rate, low, base, before if number < known else 1.0, after)
+            for number, (rate, low, base) in enumerate(rows)
+        ]
+
+    def _before(self, step: int) -> float:
+        """The multiplier of the step before."""
+        at, multiplier = self._latest
+        if at == step - 1:
+            return multiplier
+        return self.multiplier(NUMBERS, step - 1) if step else 1.0
 
     def _add_groups(self) -> None:
         """Take the groups that have been added into the schedule."""
@@ -497,8 +544,9 @@ class LRScheduler:
 
     def _add_group(self, group: Group, number: int) -> None:
         group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+        own = [math.nan] * len(self.base_lrs) if self._closed is None else self._closed
         self.base_lrs = [*self.base_lrs, self._base(number, group)]
-        self._closed = [*self._closed, self.base_lrs[-1]]
+        self._closed = [*own, self.base_lrs[-1]]
 
     # Saving and loading
 
@@ -509,9 +557,10 @@ class LRScheduler:
         -------
         dict
             Torch's entries under torch's names, as numbers and lists of numbers; ``"lr"`` (and
-            ``"momentum"``), the present ones of the optimizer; and ``"optimizer_steps"``, the
-            steps it has taken since the scheduler was made. Nothing in it is shared. Functions are
-            not saved; of other callable objects, the attributes are.
+            ``"momentum"``), the present ones of the optimizer; ``"optimizer_steps"``, the steps it
+            has taken since the scheduler was made; and ``"changed_groups"``, the numbers of those
+            whose rates somebody has changed, if there are any. Nothing in it is shared. Functions
+            are not saved; of other callable objects, the attributes are.
         """
         state = self._state()
         state["lr"] = rates.read_all(self.optimizer.param_groups)
@@ -554,13 +603,23 @@ class LRScheduler:
     def _state(self) -> dict[str, Any]:
         """The state without what concerns the optimizer."""
         state = {key: _copied(value) for key, value in vars(self).items() if key not in _DERIVED}
+        if changed := self._changed_groups():
+            state["changed_groups"] = changed
         if self._schedulers:
             state["_schedulers"] = [member._state() for member in self._schedulers]
         return state
 
+    def _changed_groups(self) -> list[int]:
+        """The numbers of the groups whose rates somebody has changed."""
+        if "_closed" not in vars(self):
+            return []
+        if self._closed is None:
+            return [*range(len(self.base_lrs))]
+        return [number for number, rate in enumerate(self._closed) if math.isnan(rate)]
+
     def _optional(self) -> frozenset[str]:
-        """Entries of the state that torch's has not."""
-        return frozenset()
+        """Entries of the state that it need not have: torch's has not."""
+        return frozenset({"changed_groups"})
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         """Raise if `state` cannot be loaded."""
@@ -598,14 +657,18 @@ class LRScheduler:
         """Load a state that has been checked."""
         for member, its in zip(self._schedulers, state.get("_schedulers", ())):
             member._restore(its)
-        vars(self).pop("_memo", None)
+        for name in ("_latest", "_memo"):
+            vars(self).pop(name, None)
         for key, value in state.items():
-            if key not in _TORCHS_OWN and key not in _OF_THE_WHOLE and key != "_schedulers":
+            if key not in _NO_ATTRIBUTES:
                 setattr(self, key, _copied(value))
         for name in ("base_lrs", "_last_lr"):
             if name in vars(self):
                 setattr(self, name, [python_number(rate) for rate in getattr(self, name)])
         self._find_closed()
+        if changed := state.get("changed_groups"):
+            own = [math.nan if n in changed else rate for n, rate in enumerate(self._closed or ())]
+            self._closed = None if all(map(math.isnan, own)) else own
 
     def _find_closed(self) -> None:
         """Remember the rates of the closed form at the present step."""
@@ -649,6 +712,15 @@ class LRScheduler:
 def _copied(value: Any) -> Any:
     """A copy of a container; anything else as it is."""
     return copy.deepcopy(value) if isinstance(value, list | dict | set) else value
+
+
+def _followed(present: list[float], own: list[float], closed: list[float]) -> list[float] | None:
+    """`closed` as `_closed` has it, where rates were `present` ones and should have been `own`."""
+    if any(rate == was for rate, was in zip(present, own)):
+        return [
+            right if rate == was else math.nan for rate, was, right in zip(present, own, closed)
+        ]
+    return None
 
 
 def _relative(rate: float, low: float, base: float, before: float, after: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from arrayopt.groups import Group
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
-from arrayopt.lr_scheduler.base import LRScheduler
+from arrayopt.lr_scheduler.base import LRScheduler, Memory
 from arrayopt.lr_scheduler.checks import check_integer, check_milestones
 from arrayopt.lr_scheduler.plateau import ReduceLROnPlateau
 
@@ -245,11 +245,12 @@ class SequentialLR(_Composed):
         return self._turn(0)[0]._continues()
 
     def _next(
-        self, step: int, present: list[float], start: list[float] | None = None
+        self, step: int, present: list[float], known: Memory, start: list[float] | None = None
     ) -> list[float]:
         member, begin = self._turn(step)
         if step == 0 or step != begin:
-            return member._next(step - begin, present, self._start(member, begin, start))
+            return member._next(step - begin, present, known, self._start(member, begin, start))
+        member._forget(known)
         own: list[float] = self._rates_from(start, NUMBERS, step - 1)
         if member._continues():
             return member._rates_from(present, NUMBERS, 0)
@@ -272,7 +273,7 @@ class SequentialLR(_Composed):
         present = rates.read_all(groups)
         if self._has_closed_form():
             known = len(self._last_lr)
-            new = self._next(step, present)[:known]
+            new = self._next(step, present, {})[:known]
         else:
             new = []
         member._jump(0, present)
@@ -358,7 +359,7 @@ class ChainedScheduler(_Composed):
         if self._has_closed_form():
             made = self._bases()  # what the members have made of them
             for member in self._schedulers:
-                made = member._next(0, made)
+                made = member._next(0, made, {})
             composed = any(member._schedulers for member in self._schedulers)
             present = rates.read_all(self.optimizer.param_groups)
             if self.last_epoch or composed or present == made:
@@ -374,25 +375,26 @@ class ChainedScheduler(_Composed):
         if self._is_multiplier():
             multiplier = self.multiplier(xp, t)
             return [base * multiplier for base in bases]
-        run = [list(bases)]
+        run, known = [list(bases)], Memory()
         for step in range(int(np.max(t, initial=0)) + 1):
-            run.append(self._next(step, run[-1]))
+            run.append(self._next(step, run[-1], known))
         return [xp.pick(row, xp.floor(t) + 1) for row in zip(*run)]
 
     def _momenta(self, xp: Any, t: Steps) -> list[Any]:
         return [member for member in self._schedulers if member._cycles()][-1]._momenta(xp, t)
 
     def _next(
-        self, step: int, present: list[float], start: list[float] | None = None
+        self, step: int, present: list[float], known: Memory, start: list[float] | None = None
     ) -> list[float]:
         own: list[float] = []
         if self._exact:
             own = self._rates(NUMBERS, step - 1) if step else self._bases()
             if present == own:
+                self._forget(known)
                 return self._rates(NUMBERS, step)
         changed = present
         for member in self._schedulers:
-            changed = member._next(step, changed, start)
+            changed = member._next(step, changed, known, start)
         if not own:
             return changed
         closed = self._rates(NUMBERS, step)
@@ -419,9 +421,9 @@ class ChainedScheduler(_Composed):
         self.last_epoch, self._last_lr = step, self._schedulers[-1]._last_lr
         if not self._exact:
             return
-        known, closed = len(self._closed), self._rates(NUMBERS, step)
+        own, closed = self._closed or [], self._rates(NUMBERS, step)
         for number, group in enumerate(groups):
-            if number >= known or present[number] == self._closed[number]:
+            if number >= len(own) or present[number] == own[number]:
                 rates.write(group, closed[number])
         self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
         self._note()

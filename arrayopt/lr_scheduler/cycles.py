@@ -224,16 +224,12 @@ class CyclicLR(MomentumCycle):
     def _base(self, number: int, group: Group) -> float:
         return float(self._all("base_lrs")[number])
 
-    def _height(self, xp: Any, t: Steps) -> tuple[Any, Any]:
-        """How far up it is in the cycle, and what heights are multiplied by."""
+    def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
         cycles = 1 + t / self.total_size
         cycle = xp.floor(cycles)
         x, ratio = cycles - cycle, self.step_ratio
         height = xp.where(x <= ratio, x / ratio, (x - 1) / (ratio - 1))
-        return height, self._scale(xp, cycle, t)
-
-    def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
-        height, scale = self._height(xp, t)
+        scale = self._scale(xp, cycle, t)
         rates = [
             base + (high - base) * height * scale
             for base, high in zip(self._bases(), self._all("max_lrs"))

@@ -117,8 +117,12 @@ class ExponentialLR(LRScheduler):
         self.gamma = check_number("gamma", gamma, 0, ends="()")
         super().__init__(optimizer, last_epoch)
 
-    def _ratio(self, step: int, after: Any) -> float | None:
-        return self.gamma if step else 1.0
+    def _in_proportion(
+        self, step: int, after: Any, present: list[float], known: int
+    ) -> list[float]:
+        if not step or known != len(present):
+            return super()._in_proportion(step, after, present, known)
+        return [rate * self.gamma for rate in present]  # which after / before is, but for rounding
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
         return xp.power(self.gamma, t)
@@ -176,7 +180,8 @@ class PolynomialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
-        return xp.power(1.0 - xp.minimum(t, self.total_iters) / self.total_iters, self.power)
+        left = self.total_iters - xp.minimum(t, self.total_iters)
+        return xp.power(left / self.total_iters, self.power)
 
     def _span(self) -> float:
         return 1.25 * self.total_iters

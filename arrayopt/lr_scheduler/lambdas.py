@@ -196,38 +196,37 @@ class MultiplicativeLR(_Lambdas):
             self._multiply(s)
         return self._memo[3]  # type: ignore[no-any-return]
 
-    def _multiply(self, step: int) -> None:
-        """Go on from what is remembered of the step before."""
+    def _multiply(self, step: int) -> tuple[list[float], list[float]]:
+        """Go on from what is remembered of the step before; the rates, and `_after`."""
         _, bases, _, values = self._memo
+        factors = self._after(step)
+        values = [*map(mul, values, factors)]
+        self._memo = (step, bases, factors, values)
+        return values, factors
+
+    def _after(self, step: int) -> list[float]:
+        """The factor of each group."""
         functions = self.lr_lambdas
-        if len(functions) != len(bases):
+        if len(functions) != len(self.optimizer.param_groups):
             functions = self._all("lr_lambdas")
-        factors = [
+        return [
             value if type(value := function(step)) is float else float(python_number(value))
             for function in functions
         ]
-        self._memo = (step, bases, factors, [*map(mul, values, factors)])
 
     def _closed_form(self, step: int, bases: list[float]) -> tuple[list[float], Any]:
         if self._memo[0] == step - 1 and self._memo[1] is bases:  # as step after step has it
-            self._multiply(step)
-        else:
-            self._rates(NUMBERS, step)
+            return self._multiply(step)
+        self._rates(NUMBERS, step)
         return self._memo[3], self._memo[2]
 
-    def _changed(
-        self,
-        step: int,
-        after: Any,
-        present: list[float],
-        own: list[float],
-        closed: list[float],
-        known: int,
+    def _in_proportion(
+        self, step: int, after: Any, present: list[float], known: int
     ) -> list[float]:
-        rows = zip(present, own, closed, after, self._bases())
+        if known == len(present):
+            return [*map(mul, present, after)]
+        rows = zip(present, after, self._memo[3], self._bases())
         return [
-            right
-            if rate == was
-            else rate * (factor if number < known or not base else right / base)
-            for number, (rate, was, right, factor, base) in enumerate(rows)
+            rate * (factor if number < known or not base else right / base)
+            for number, (rate, factor, right, base) in enumerate(rows)
         ]
