@@ -426,10 +426,7 @@ class OneCycleLR(MomentumCycle):
     def _both(self, xp: Any, t: Steps) -> tuple[list[Any], list[Any]]:
         last = t if xp is NUMBERS else t.max(initial=0)
         if last > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: expected at most {self.total_steps} steps, the total_steps that it "
-                f"was made for, but got step {last}"
-            )
+            raise self._beyond(last)
         groups, strategy = len(self.optimizer.param_groups), self._anneal_func_type
         if not self._plan or len(self._plan[0].levels) != (1 + self.cycle_momentum) * groups:
             self._plan = self._planned()
@@ -449,7 +446,14 @@ class OneCycleLR(MomentumCycle):
         super()._restore(state)
 
     def _ready(self, metrics: Any) -> None:
-        self._rates(NUMBERS, self.last_epoch + 1)
+        if self.last_epoch + 1 > self.total_steps:
+            raise self._beyond(self.last_epoch + 1)
+
+    def _beyond(self, step: float) -> ValueError:
+        return ValueError(
+            f"OneCycleLR: expected at most {self.total_steps} steps, the total_steps that it was "
+            f"made for, but got step {step}"
+        )
 
     def _span(self) -> float:
         return self.total_steps
