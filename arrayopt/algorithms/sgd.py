@@ -37,7 +37,7 @@ class SGD(Optimizer):
         g_t &\leftarrow g_t + \mu b_t \\
         \theta_t &= \theta_{t-1} - \gamma g_t
 
-    and without a momentum, the last line of these is all there is.
+    and without a momentum, the last two lines are replaced by the second one of these.
 
     Parameters
     ----------
