@@ -113,9 +113,12 @@ class LBFGS(Optimizer):
 
     References
     ----------
-    Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optimization".
-    Nocedal and Wright (2006), "Numerical optimization", 2nd edition, algorithms 7.4 and 7.5 (the
-    direction), 3.5 and 3.6 (the line search).
+    Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optimization",
+    Mathematical Programming 45. Nocedal and Wright (2006), "Numerical optimization", 2nd edition,
+    Springer, algorithms 7.4 and 7.5 (the direction), 3.5 and 3.6 (the line search), where
+    :math:`d_k` is called :math:`p_k` and :math:`t_k` is :math:`\alpha_k`. As in torch, there is a
+    learning rate, the first step is scaled by the gradient's norm, and pairs of small
+    :math:`y^T s` are left out.
 
     Examples
     --------
