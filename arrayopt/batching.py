@@ -19,6 +19,7 @@ from arrayopt import backend
 from arrayopt.backend import Batch, Executor, Implementation
 from arrayopt.namespace import (
     Array,
+    beside,
     castable,
     detach,
     device,
@@ -159,6 +160,10 @@ class Work:
 
     def prepare(self) -> None:
         """Do all that can fail: allocate state, trace the rule, settle on an executor."""
+        with beside(self.batch.arrays[0]):
+            self._prepare()
+
+    def _prepare(self) -> None:
         batch = self.batch
         self.known = len(batch.states)
         if "step" in batch.scalars:
@@ -183,7 +188,8 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        self.update(self.executor)
+        with beside(batch.arrays[0]):
+            self.update(self.executor)
         changed = self.fresh or batch.rebind or len(batch.states) != self.known
         if changed and (batch.states or batch.scalars):  # (a rule without state leaves no entries)
             self.states = [state.setdefault(param, {}) for param in batch.params]
@@ -595,7 +601,7 @@ def _check_slots(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: 
 
 
 def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
-    """The gradient of `array`, checked; a sparse one coalesced, or else made dense.
+    """The gradient of `array`, checked; a sparse one with sums as its entries, or else made dense.
 
     Raises
     ------
@@ -613,10 +619,10 @@ def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
     grad = as_sparse_grad(grad)
     _check_grad(grad, array, label)
     try:
-        grad.check()  # its arrays may have changed since it was made
+        grad.check(wait=False)  # its arrays may have changed since it was made
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
-    return grad.to_dense() if densify else grad.coalesce()
+    return grad.to_dense() if densify else grad.summed()
 
 
 def _check_grad(grad: Any, array: Array, label: str) -> None:

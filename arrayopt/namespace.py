@@ -7,6 +7,7 @@ out: bfloat16 on NumPy, and the pairs of reals behind a complex array.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ __all__ = [
     "array_namespace",
     "as_complex",
     "as_real",
+    "beside",
     "castable",
     "compute_dtype",
     "conditional",
@@ -37,6 +39,7 @@ __all__ = [
     "is_writeable",
     "library",
     "overlaps_itself",
+    "reading_waits",
 ]
 
 Array: TypeAlias = Any
@@ -67,6 +70,29 @@ def library(array: Array) -> str:
 def device(array: Array) -> Any:
     """The device that holds `array`, as its library names it; None while jax traces a function."""
     return compat.device(array)
+
+
+def beside(array: Array) -> contextlib.AbstractContextManager[Any]:
+    """A context in which the device of `array` is the current one, where a library has one.
+
+    CuPy makes arrays on the current device, and runs its functions there.
+    """
+    if not _is_numpy(array) and compat.is_cupy_array(array):
+        context: contextlib.AbstractContextManager[Any] = array.device
+        return context
+    return _NOWHERE
+
+
+_NOWHERE = contextlib.nullcontext()
+
+
+def reading_waits(array: Array) -> bool:
+    """Whether the host has to wait for a device when it reads an element of `array`."""
+    if _is_numpy(array):
+        return False
+    if compat.is_torch_array(array):
+        return array.device.type not in ("cpu", "meta")
+    return bool(compat.is_cupy_array(array))
 
 
 def is_writeable(array: Array) -> bool:
@@ -180,7 +206,8 @@ def detach(array: Array) -> Array:
 
 def duplicate(array: Array) -> Array:
     """A copy of `array` with memory of its own, outside any graph."""
-    return array_namespace(array).astype(detach(array), array.dtype, copy=True)
+    with beside(array):
+        return array_namespace(array).astype(detach(array), array.dtype, copy=True)
 
 
 def filled_like(array: Array, fill: Any) -> Array:
@@ -188,6 +215,11 @@ def filled_like(array: Array, fill: Any) -> Array:
 
     The number may be a 0-d array of the same library, which an autodiff library sees.
     """
+    with beside(array):
+        return _filled_like(array, fill)
+
+
+def _filled_like(array: Array, fill: Any) -> Array:
     xp = array_namespace(array)
     if is_array(fill):
         value = fill * (1 + 1j) if is_complex(array) else fill
@@ -225,7 +257,9 @@ def convert(value: Any, like: Array) -> Array:
         value = value.detach()
     if not is_array(value) or library(value) != library(like):
         value = xp.asarray(_plain(value))
-    return compat.to_device(xp.astype(value, like.dtype), device(like))
+    with beside(value):
+        value = xp.astype(value, like.dtype)
+    return compat.to_device(value, device(like))
 
 
 def fill(array: Array, value: Array) -> None:
@@ -233,7 +267,8 @@ def fill(array: Array, value: Array) -> None:
     if hasattr(value, "read_into"):
         value.read_into(array)
     else:
-        detach(array)[...] = convert(value, array)
+        with beside(array):
+            detach(array)[...] = convert(value, array)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from arrayopt.groups import Group
 from arrayopt.line_search import Trial, strong_wolfe
 from arrayopt.namespace import (
     Array,
+    beside,
     castable,
     convert,
     is_array,
@@ -110,6 +111,9 @@ class LBFGS(Optimizer):
     is kept.
 
     A parameter without a gradient counts as one with gradient zero; a frozen one stays as it is.
+
+    On a GPU, vectors stay there; but how a step goes on depends on the loss, on slopes and on the
+    largest element of the gradient. These are read at every evaluation, and the host waits.
 
     References
     ----------
@@ -253,8 +257,9 @@ class LBFGS(Optimizer):
             self.state[first] = state
             return loss, value, grad
 
-        first_loss, loss, grad = look()
-        _minimize(flat, loss, grad, lambda: look()[1:], state, options)
+        with beside(flat.like):
+            first_loss, loss, grad = look()
+            _minimize(flat, loss, grad, lambda: look()[1:], state, options)
         return first_loss
 
     # Saving and loading
@@ -293,7 +298,8 @@ class LBFGS(Optimizer):
                 f"{label}: expected no state, since LBFGS keeps all of it under the first "
                 f"parameter, but got {_kind(saved)}; was it saved by another one?"
             )
-        return _read_state(saved, flat)
+        with beside(flat.like):
+            return _read_state(saved, flat)
 
 
 # The algorithm
