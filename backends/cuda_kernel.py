@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from arrayopt.trace import Structure
 
-from .listing import Language, Listing, listing
+from . import listing
+from .listing import Language, Listing
 
 __all__ = [
     "CHUNK",
@@ -32,6 +33,7 @@ __all__ = [
     "elementwise",
     "kernel_name",
     "kernel_source",
+    "refusal",
 ]
 
 #: Elements that a thread block updates.
@@ -174,7 +176,7 @@ class _Storage:
     functions: str = ""
 
 
-_HALF = """\
+HALF = """\
 __device__ __forceinline__ float half_to_float(unsigned short bits) {
     float number;
     asm("cvt.f32.f16 %0, %1;" : "=f"(number) : "h"(bits));
@@ -203,7 +205,7 @@ __device__ __forceinline__ unsigned short float_to_bfloat(float number) {
 
 """
 _STORAGE = {
-    "float16": _Storage("unsigned short", "half_to_float({0})", "float_to_half({0})", _HALF),
+    "float16": _Storage("unsigned short", "half_to_float({0})", "float_to_half({0})", HALF),
     "bfloat16": _Storage("unsigned short", "bfloat_to_float({0})", "float_to_bfloat({0})", _BFLOAT),
     "float32": _Storage("float"),
     "float64": _Storage("double"),
@@ -316,7 +318,7 @@ def kernel_source(
     <BLANKLINE>
     """
     precision, storage = PRECISIONS[dtype], _STORAGE[dtype]
-    names = listing(structure, _LANGUAGES[precision])
+    names = listing.listing(structure, _LANGUAGES[precision])
     width = len(names.operands)
     written = {column for column, _ in names.stores}
     begins, places = [], []
@@ -402,10 +404,10 @@ def elementwise(structure: Structure, dtype: str, variant: Variant = PLAIN) -> E
     ('uint16 grad_at, float64 n0', 'uint16 param_at')
     """
     precision, storage = PRECISIONS[dtype], _STORAGE[dtype]
-    names = listing(structure, _LANGUAGES[precision])
+    names = listing.listing(structure, _LANGUAGES[precision])
     view = _VIEWS[storage.type]
     writes = tuple(sorted(column for column, _ in names.stores))
-    reads = tuple(column for column in names.loads if column not in writes)
+    reads = tuple(column for column in range(len(structure.inputs)) if column not in writes)
     numbers = [f"float64 n{number}" for number in range(names.count)]
     numbers = ["raw float64 numbers"] if variant.buffered else numbers
     guards = ["raw float32 found_inf", "raw float32 grad_scale"] if variant.guarded else []
@@ -430,3 +432,8 @@ def elementwise(structure: Structure, dtype: str, variant: Variant = PLAIN) -> E
 def kernel_name(text: str) -> str:
     """The name under which a kernel is compiled: one for each text."""
     return f"arrayopt_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def refusal(structure: Structure) -> str:
+    """Why there is no kernel for a program; empty if there is one."""
+    return listing.refusal(structure, _LANGUAGES["float"])

@@ -6,16 +6,17 @@ says how its `Language` writes each function, and puts its loop around the lines
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from arrayopt.trace import PREDICATES, Operation, Structure, TraceError
 
-__all__ = ["Language", "Line", "Listing", "listing"]
+__all__ = ["Language", "Line", "Listing", "listing", "refusal"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Language:
     """How a language writes what a program does.
 
@@ -112,6 +113,16 @@ def listing(structure: Structure, language: Language) -> Listing:
         constants=sorted(-1 - operand for operand in live if operand < 0),
         count=-min([0, *(operand for _, uses in operations for operand in uses)]),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def refusal(structure: Structure, language: Language) -> str:
+    """Why a program cannot be written in a language; empty if it can."""
+    try:
+        listing(structure, language)
+    except TraceError as error:
+        return str(error)
+    return ""
 
 
 def _live(structure: Structure) -> set[int]:

@@ -27,9 +27,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from arrayopt.trace import Structure, TraceError
+from arrayopt.trace import Structure
 
-from .listing import Language, listing
+from . import listing
 
 __all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "refusal"]
 
@@ -117,7 +117,7 @@ _TAKEN = re.compile(
     r"|infinity|__debug__"
 )
 
-_PYTHON = Language(
+_PYTHON = listing.Language(
     functions=_TEXT,
     number="real({0})",
     truth="({0} != zero)",
@@ -170,7 +170,7 @@ def kernel_source(structure: Structure, dtype: str, name: str = "kernel") -> str
                 store(param_at, i, 0, 2, one, new_param)
     <BLANKLINE>
     """
-    names = listing(structure, _PYTHON)
+    names = listing.listing(structure, _PYTHON)
     columns = len(names.operands)
     places = [f"{variable}_at" for variable in names.operands]
     loop = [
@@ -289,14 +289,9 @@ def kernel(structure: Structure, dtype: str) -> Kernel:
     return found
 
 
-@functools.lru_cache(maxsize=1024)
 def refusal(structure: Structure) -> str:
     """Why a program cannot be compiled; empty if it can."""
-    try:
-        kernel_source(structure, "float64")
-    except TraceError as error:
-        return str(error)
-    return ""
+    return listing.refusal(structure, _PYTHON)
 
 
 @functools.cache
