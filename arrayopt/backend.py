@@ -38,6 +38,8 @@ BUILTIN = {
     "array_api": "arrayopt.backends.array_api:ForLoop",
     "numpy_blocked": "arrayopt.backends.numpy_blocked:NumPyBlocked",
     "numba_fused": "arrayopt.backends.numba_fused:NumbaFused",
+    "cupy_packed": "arrayopt.backends.cupy_packed:CuPyPacked",
+    "cupy_fused": "arrayopt.backends.cupy_fused:CuPyFused",
 }
 #: The extras that bring what a built-in backend needs.
 EXTRAS = {"numba_fused": "numba"}
@@ -161,6 +163,13 @@ class Executor(ABC):
         """Why an array is left to a slower executor, although others of its library are taken.
 
         Empty if it is taken, and if it is of another library.
+        """
+        return ""
+
+    def trouble(self) -> str:
+        """What is missing for this executor to work here, such as a driver.
+
+        Empty if nothing is. To find out may take a while: it is asked for messages alone.
         """
         return ""
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import host_kernels
 import numpy as np
 
 __all__ = ["Log", "install", "late", "waiting"]
@@ -53,7 +54,7 @@ FUNCTIONS = (
 #: Functions whose results have shapes that depend on data, which the host waits for.
 DATA_DEPENDENT = "argwhere flatnonzero nonzero unique"
 
-CREATION = "arange empty eye full identity linspace meshgrid ones zeros"
+CREATION = "arange empty eye full identity full linspace meshgrid ones zeros"
 
 TYPES = (
     "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 "
@@ -752,6 +753,37 @@ def _methods() -> None:
     ndarray.transpose = lambda self, *axes: _made(self._host.transpose(*axes), self._device)
 
 
+class RawKernel:
+    """A kernel that is compiled for the host."""
+
+    def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.kernel = host_kernels.RawKernel(code, name, options)
+
+    def compile(self) -> None:
+        self.kernel.compile()
+
+    def __call__(self, grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+        args = tuple(_hosts(args, self.name))
+        machine.launch(self.name, lambda: self.kernel(grid, block, args))
+
+
+class ElementwiseKernel:
+    """The same for a kernel that is given arrays of any layout."""
+
+    def __init__(
+        self, in_params: str, out_params: str, operation: str, name: str, **options: Any
+    ) -> None:
+        self.name = name
+        self.kernel = host_kernels.ElementwiseKernel(
+            in_params, out_params, operation, name, **options
+        )
+
+    def __call__(self, *args: Any) -> None:
+        args = tuple(_hosts(args, self.name))
+        machine.launch(self.name, lambda: self.kernel(*args))
+
+
 def _names(*lists: str) -> list[str]:
     return [name for names in lists for name in names.split()]
 
@@ -763,6 +795,8 @@ def _modules() -> dict[str, ModuleType]:
     cupy.__dict__.update({name: _waits(name) for name in _names(DATA_DEPENDENT)})
     cupy.__dict__.update({name: _creates(name) for name in _names(CREATION)})
     cupy.__dict__.update(
+        ElementwiseKernel=ElementwiseKernel,
+        RawKernel=RawKernel,
         ndarray=ndarray,
         array=_array,
         asarray=_asarray,
