@@ -16,8 +16,9 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arrayopt.backend import Batch, PlanningExecutor
+from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import Array
+from arrayopt.scaling import carry_out
 from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
@@ -32,6 +33,7 @@ from .cuda_kernel import (
     kernel_name,
     kernel_source,
     refusal,
+    store_source,
 )
 from .cuda_tables import chunk_table, pointer_table
 from .cupy_memory import allocate_like, is_dense, is_taken, spans, trouble
@@ -46,6 +48,8 @@ class CuPyFused(PlanningExecutor):
     name = "cupy_fused"
     implementation = "fused"
     language = "cuda"
+    guards = True
+    captures = True
 
     def accepts(self, array: Array) -> bool:
         return is_taken(array)
@@ -64,11 +68,43 @@ class CuPyFused(PlanningExecutor):
     def source(self, structure: Structure, dtype: str) -> str:
         return kernel_source(structure, dtype)
 
+    def prepare(self, batch: Batch) -> Program | None:
+        program = super().prepare(batch)
+        if batch.memo.get(_VARIANT) != _variant(batch):
+            self.compile(batch.prepared[self.name], batch)
+        return program
+
     def compile(self, structure: Structure, batch: Batch) -> None:
-        prepare_kernels(structure, batch)
+        batch.memo[_VARIANT] = _variant(batch)
+        prepare_kernels(structure, batch, _variant(batch))
 
     def plan(self, structure: Structure, batch: Batch) -> CuPyPlan:
-        return CuPyPlan(structure, batch)
+        return CuPyPlan(structure, batch, _variant(batch))
+
+    def planned(self, structure: Structure, batch: Batch) -> Plan:
+        plan = batch.memo.get(self.name)
+        if plan is not None and plan.variant != _variant(batch):
+            del batch.memo[self.name]
+        return super().planned(structure, batch)
+
+    def capture(self, batch: Batch, program: Program) -> None:
+        plan = batch.memo.get(_CAPTURED)
+        variant = _variant(batch)._replace(buffered=True)
+        if plan is None or plan.structure is not program.structure or plan.variant != variant:
+            plan = batch.memo[_CAPTURED] = CuPyPlan(program.structure, batch, variant)
+        plan.capture(batch, program)
+
+    def renew(self, batch: Batch, program: Program) -> None:
+        batch.memo[_CAPTURED].store(program.constants)
+
+
+#: Under which a batch keeps the variant that it was prepared for, and the plan of captured steps.
+_VARIANT, _CAPTURED = "cupy_fused variant", "cupy_fused captured"
+
+
+def _variant(batch: Batch) -> Variant:
+    """Where the kernels of a step find what they are told."""
+    return Variant(bool(batch.group.get("capturable")), batch.guard is not None)
 
 
 # Kernels
@@ -101,6 +137,15 @@ def kernel_of_one(
         options=OPTIONS,
     )
     return kernel, text
+
+
+@functools.lru_cache(maxsize=1024)
+def kernel_that_stores(count: int) -> Any:
+    """The kernel that writes the constants of a step to the buffer from which they are read."""
+    import cupy
+
+    name = kernel_name(store_source(count))
+    return cupy.RawKernel(store_source(count, name), name, options=OPTIONS)
 
 
 def prepare_kernels(structure: Structure, batch: Batch, variant: Variant = PLAIN) -> None:
@@ -155,14 +200,53 @@ class CuPyPlan:
         self.stream: int | None = None  # of the tables on the device
         self.pointers: Any = None
         self.chunks: Any = None
+        self.numbers: Any = None  # the buffer of the constants, if the variant has one
+        self.captured: list[Any] = []  # the tables that graphs read
 
     def run(self, batch: Batch, program: Program) -> None:
         """Update the arrays of `batch`."""
         self.look(batch.grads)
         if self.in_sequence:
-            ForLoop().run(batch, program)
+            carry_out(ForLoop(), batch, program)
+        elif self.variant.buffered:
+            self.store(program.constants)
+            self.launch(batch.grads, (self.numbers, *(batch.guard or ())))
         else:
-            self.launch(batch.grads, program.constants)
+            self.launch(batch.grads, (*program.constants, *(batch.guard or ())))
+
+    def store(self, constants: Sequence[float]) -> None:
+        """Write the constants of the next step to their buffer."""
+        import cupy
+
+        if self.numbers is None:
+            self.numbers = cupy.empty(max(1, len(constants)), "float64")
+        kernel_that_stores(len(constants))((1,), (1,), (self.numbers, *constants))
+
+    def capture(self, batch: Batch, program: Program) -> None:
+        """Launch the kernels on a stream that is capturing.
+
+        What they read is sent on another stream, since a graph would send it again and again, out
+        of memory of the host that is used for something else by then.
+        """
+        import cupy
+
+        self.look(batch.grads)
+        if self.in_sequence:
+            raise RuntimeError("a step on arrays that overlap cannot be captured")
+        other = {grad.dtype.name for grad in batch.grads if grad.dtype != self.dtype}
+        if other:
+            raise RuntimeError(
+                "a captured step takes gradients of the dtype of their parameters: expected "
+                f"{self.dtype.name}, but got {sorted(other)}"
+            )
+        capturing = cupy.cuda.get_current_stream()
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            self.store(program.constants)
+            self._upload()
+            stream.synchronize()
+        self.stream = capturing.ptr
+        self.captured.append((self.pointers, self.chunks))
+        self.launch(batch.grads, (self.numbers, *(batch.guard or ())))
 
     def look(self, grads: Sequence[Array]) -> None:
         """Find out where gradients are, if they are not where they were, and how they lie."""
@@ -197,8 +281,8 @@ class CuPyPlan:
             the float64 array on the device that holds them if the variant is buffered; then, if it
             is guarded, `found_inf` and `grad_scale`, float32 arrays of one number on the device.
         """
+        self._upload()
         if self.together:
-            self._upload()
             kernel = kernel_of_many(self.structure, self.dtype.name, self.variant)
             kernel((len(self.chunks),), (THREADS,), (self.pointers, self.chunks, *arguments))
         for index in self.alone:
@@ -221,6 +305,8 @@ class CuPyPlan:
         """
         import cupy
 
+        if not self.together:
+            return
         stream = cupy.cuda.get_current_stream().ptr
         if stream != self.stream:
             self.stream, self.pointers, self.chunks = stream, None, None
