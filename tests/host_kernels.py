@@ -125,7 +125,8 @@ def _launcher(text: Text) -> str:
     """A function that takes the arguments of a kernel by their addresses, as CUDA's driver does."""
     values = ", ".join(f"*({kind}*)arguments[{n}]" for n, kind in enumerate(text.arguments))
     return (
-        f'extern "C" void launch_{text.name}(unsigned blocks, unsigned threads, void** arguments) {{\n'
+        f'extern "C" void launch_{text.name}(unsigned blocks, unsigned threads, void** arguments)\n'
+        "{\n"
         "    blockDim.x = threads;\n"
         "    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)\n"
         "        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x)\n"
