@@ -15,7 +15,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arrayopt.namespace import Array
 from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, trace
@@ -23,6 +23,7 @@ from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, 
 __all__ = [
     "Batch",
     "Executor",
+    "Guard",
     "Implementation",
     "Plan",
     "PlanningExecutor",
@@ -48,6 +49,21 @@ PRINTERS = {"numba": "numba_fused", "cuda": "cupy_fused"}
 FORMULAS = 8
 ENTRY_POINTS = "arrayopt.backends"
 SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
+
+
+class Guard(NamedTuple):
+    """What only the device knows of a step: arrays of shape (1,), float32, beside its batch.
+
+    Attributes
+    ----------
+    found_inf : array
+        The step changes nothing unless this is zero.
+    grad_scale : array
+        What gradients are divided by.
+    """
+
+    found_inf: Array
+    grad_scale: Array
 
 
 @dataclass(slots=True)
@@ -81,6 +97,8 @@ class Batch:
         How often the rule has been traced.
     prepared : dict of str to Structure
         What executors, by their names, have been prepared for.
+    guard : Guard, optional
+        What the device is to look at in this step.
     """
 
     rule: Rule
@@ -95,6 +113,7 @@ class Batch:
     formula: Formula | None = None
     traced: int = 0
     prepared: dict[str, Structure] = field(default_factory=dict)
+    guard: Guard | None = None
 
     def trace(self) -> Program:
         """The program of this step.
@@ -126,12 +145,15 @@ class Executor(ABC):
         Whether it runs the program of a rule. If not, it runs the rule itself.
     language : str
         What its kernels are written in, such as "numba" or "cuda", if it can print them.
+    guards : bool
+        Whether `run` looks at the guard of a batch. If not, that is done around it.
     """
 
     name: ClassVar[str]
     implementation: ClassVar[Implementation]
     traces: ClassVar[bool] = True
     language: ClassVar[str] = ""
+    guards: ClassVar[bool] = False
 
     @abstractmethod
     def accepts(self, array: Array) -> bool:

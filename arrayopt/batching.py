@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from operator import is_, itemgetter
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
+from arrayopt.scaling import carry_out
 from arrayopt.sparse_grad import SparseGrad, as_sparse_grad, put_rows, take_rows
 from arrayopt.trace import Program, TraceError, trace
 from arrayopt.witness import Witness, witness
@@ -203,11 +205,12 @@ class Work:
             lasting = not batch.rebind and type(self) is Work
             self.witness = witness(batch.arrays, batch.grads, batch.states) if lasting else None
         batch.grads = []  # they are the caller's, who may want their memory back
+        batch.guard = None
         self.fresh = False
 
     def update(self, executor: Executor) -> None:
         """Carry out the program on the arrays of the batch."""
-        executor.run(self.batch, self.program)
+        carry_out(executor, self.batch, self.program)
 
 
 @dataclass(slots=True)
@@ -230,7 +233,7 @@ class RowWork(Work):
         touched = replace(
             batch, params=[Parameter(rows)], arrays=[rows], grads=[grad.values], states=states
         )
-        executor.run(touched, self.program)
+        carry_out(executor, touched, self.program)
         array = put_rows(array, grad.index, touched.arrays[0])
         for name, (entry,) in batch.states.items():
             batch.states[name] = [put_rows(entry, grad.index, touched.states[name][0])]
@@ -243,6 +246,10 @@ class Reading(NamedTuple):
 
     options: Mapping[str, Any]
     slots: tuple[StateSlot, ...]
+
+    def scaled(self, divisor: float) -> Reading:
+        """The same, with what gradients are to be divided by."""
+        return self._replace(options=MappingProxyType({**self.options, "grad_scale": divisor}))
 
 
 class Agenda:

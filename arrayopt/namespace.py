@@ -29,6 +29,7 @@ __all__ = [
     "detach",
     "device",
     "duplicate",
+    "fetch",
     "fill",
     "filled_like",
     "is_array",
@@ -93,6 +94,28 @@ def reading_waits(array: Array) -> bool:
     if compat.is_torch_array(array):
         return array.device.type not in ("cpu", "meta")
     return bool(compat.is_cupy_array(array))
+
+
+def fetch(number: Array) -> Callable[[], float]:
+    """Begin to bring a number to the host; what is returned waits for that, and for no more."""
+    if not compat.is_cupy_array(number):
+        kept = duplicate(number)
+        return lambda: float(kept)
+    from cupy.cuda import get_current_stream
+    from cupyx import empty_pinned
+
+    with beside(number):
+        stream = get_current_stream()
+        host = empty_pinned(number.shape, number.dtype)
+        number.get(stream=stream, out=host, blocking=False)
+        event = stream.record()
+
+    def wait() -> float:
+        if not event.done:
+            event.synchronize()
+        return float(host.item())
+
+    return wait
 
 
 def is_writeable(array: Array) -> bool:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from arrayopt import loading
+from arrayopt.backend import Guard
 from arrayopt.batching import (
     Agenda,
     Gradients,
@@ -35,9 +36,10 @@ from arrayopt.groups import (
     read_params,
 )
 from arrayopt.hooks import Hooks, RemovableHandle
-from arrayopt.namespace import Array, is_array, is_sparse
+from arrayopt.namespace import Array, device, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
+from arrayopt.scaling import Scaling, Skippable, read_scaling
 from arrayopt.trace import TraceError, unpack
 
 __all__ = [
@@ -65,6 +67,9 @@ _TRANSIENT = frozenset(
     {
         "_known",
         "_last",
+        "_skippable",
+        "found_inf",
+        "grad_scale",
         "_step_pre_hooks",
         "_step_post_hooks",
         "_state_dict_pre_hooks",
@@ -215,9 +220,16 @@ class Optimizer:
     #: Options that a group cannot change.
     fixed_options: ClassVar[Mapping[str, Any]] = {}
 
+    #: What the next steps divide their gradients by, and whether they are skipped: numbers, or
+    #: arrays of one. On a GPU, the host does not read them. (There are no such attributes until
+    #: they are set, as torch's GradScaler wants it.)
+    grad_scale: Any
+    found_inf: Any
+
     #: What has been read of the groups, and what may be done again, by the numbers of the groups.
     _known: dict[int, Known]
     _last: dict[int, Agenda]
+    _skippable: Skippable | None
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -460,16 +472,24 @@ class Optimizer:
         if closure is not None:
             loss, grads = evaluate(closure, grads)
         gradients = self._gradients(grads)
+        self.settle()
+        scaling = self._scaling()
         plans = [
-            self._plan(number, group, gradients[number])
+            self._plan(number, group, gradients[number], scaling)
             for number, group in enumerate(self.param_groups)
         ]
+        if scaling is not None and scaling.skips:
+            return loss
+        if scaling is not None and scaling.is_on_device:
+            self._guard(scaling, [work for works, _ in plans for work in works])
         for works, _ in plans:
             for work in works:
                 work.prepare()
         for works, _ in plans:
             for work in works:
                 work.run(self.state)
+        if self._skippable is not None:
+            self._skippable.send()
         for number, (_, agenda) in enumerate(plans):
             if agenda.lasting:  # only now, since another thread that steps would take it up
                 self._last[number] = agenda
@@ -478,10 +498,51 @@ class Optimizer:
             self._last = {n: agenda for n, agenda in self._last.items() if n < len(plans)}
         return loss
 
+    def settle(self) -> None:
+        """Count the last step only if it was not skipped on the device, for which this may wait.
+
+        With a `found_inf` on a GPU, nobody on the host knows whether a step will be skipped when it
+        is launched. It counts as taken, in ``state``, until this is called: by the next step, by
+        `state_dict`, or by whoever wants to know. (`step_count`, which schedulers look at, counts
+        steps that were skipped as well.)
+        """
+        if self._skippable is not None:
+            skippable, self._skippable = self._skippable, None
+            if skippable.settle():
+                self._last.clear()
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """What torch's GradScaler asks: whether it may leave `found_inf` and `grad_scale` here."""
+        return self.has_rule()
+
+    def _scaling(self) -> Scaling | None:
+        """What there is to know of `grad_scale` and `found_inf`."""
+        found_inf, grad_scale = vars(self).get("found_inf"), vars(self).get("grad_scale")
+        if found_inf is None and grad_scale is None:
+            return None
+        params = [param for _, _, _, param in self._enumerate()]
+        return read_scaling(found_inf, grad_scale, params)
+
+    def _guard(self, scaling: Scaling, works: list[Work]) -> None:
+        """Let the device look at what only it knows."""
+        places: dict[str, Guard] = {}
+        for work in works:
+            array = work.batch.arrays[0]
+            place = str(device(array))
+            if place not in places:
+                places[place] = scaling.guard(array)
+            work.batch.guard = places[place]
+        if scaling.found_inf is not None:
+            params = [param for work in works for param in work.batch.params]
+            self._skippable = Skippable(scaling.found_inf, self.state, params)
+
     def _update(
         self, xp: Any, param: Array, grad: Array, state: Mapping[str, Any], group: Mapping[str, Any]
     ) -> tuple[Array, Mapping[str, Any]]:
         """The rule, with what all rules have in common."""
+        if group.get("grad_scale"):
+            grad = grad / group["grad_scale"]
         if group.get("maximize"):
             grad = -grad
         param, new_state = unpack(self.rule, self.rule(xp, param, grad, state, group))
@@ -521,13 +582,17 @@ class Optimizer:
         position = iter(flat)
         return [[next(position) for _ in range(size)] for size in sizes]
 
-    def _plan(self, number: int, group: Group, grads: list[Any]) -> tuple[list[Work], Agenda]:
+    def _plan(
+        self, number: int, group: Group, grads: list[Any], scaling: Scaling | None
+    ) -> tuple[list[Work], Agenda]:
         """The work on a group, and what of it may be done again.
 
         It is that of the last step, if nothing but numbers has changed.
         """
         params = group["params"]
         reading = self._read(group, number)
+        if scaling is not None and scaling.divisor is not None:
+            reading = reading.scaled(scaling.divisor)
         agenda = self._last.pop(number, None)
         if agenda is not None and not agenda.adopt(reading):
             agenda = None
@@ -618,6 +683,7 @@ class Optimizer:
         """Begin without hooks and without work that could be done again."""
         self._known = {}
         self._last = {}
+        self._skippable = None
         self._step_pre_hooks: Hooks = OrderedDict()
         self._step_post_hooks: Hooks = OrderedDict()
         self._state_dict_pre_hooks: Hooks = OrderedDict()
@@ -668,6 +734,7 @@ class Optimizer:
             ``"state"``: the state of each parameter under its number, the arrays themselves.
             ``"param_groups"``: the groups, ``"params"`` being numbers.
         """
+        self.settle()
         for hook in tuple(self._state_dict_pre_hooks.values()):
             hook(self)
         numbers: dict[int, int] = {}
@@ -799,6 +866,7 @@ class Optimizer:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
+        self.settle()
         return {name: value for name, value in vars(self).items() if name not in _TRANSIENT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -806,6 +874,7 @@ class Optimizer:
         if "_last" not in vars(self):
             self._reset()
         self._last.clear()
+        self._skippable = None
 
     # Looking at it
 

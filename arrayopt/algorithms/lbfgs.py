@@ -222,7 +222,7 @@ class LBFGS(Optimizer):
             the parameter's library.
         RuntimeError
             If there is no gradient at all, or one has another shape or device, or cannot be cast
-            to the dtype of its parameter.
+            to the dtype of its parameter; or if there is a `grad_scale` or `found_inf`.
         ValueError
             If an option is out of its range, or a parameter cannot be written to.
         """
@@ -231,6 +231,11 @@ class LBFGS(Optimizer):
             raise TypeError(
                 "LBFGS looks at several points in a step, so it needs a closure that returns the "
                 f"loss or (loss, grads): step(closure); but got {got}"
+            )
+        if self._scaling() is not None:
+            raise RuntimeError(
+                "LBFGS takes no grad_scale and no found_inf, since it looks at several points in a "
+                "step: let the closure return gradients without a scale"
             )
         if len(self.param_groups) != 1:
             raise ValueError(f"{_ONE_GROUP}: expected one, but got {len(self.param_groups)}")
