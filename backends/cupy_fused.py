@@ -18,6 +18,7 @@ from typing import Any
 
 from arrayopt.backend import Batch, PlanningExecutor
 from arrayopt.namespace import Array
+from arrayopt.scaling import carry_out
 from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
@@ -46,6 +47,7 @@ class CuPyFused(PlanningExecutor):
     name = "cupy_fused"
     implementation = "fused"
     language = "cuda"
+    guards = True
 
     def accepts(self, array: Array) -> bool:
         return is_taken(array)
@@ -65,13 +67,17 @@ class CuPyFused(PlanningExecutor):
         return kernel_source(structure, dtype)
 
     def compile(self, structure: Structure, batch: Batch) -> None:
-        prepare_kernels(structure, batch)
+        prepare_kernels(structure, batch, _variant(batch))
 
     def plan(self, structure: Structure, batch: Batch) -> CuPyPlan:
         return CuPyPlan(structure, batch)
 
 
 # Kernels
+
+
+def _variant(batch: Batch) -> Variant:
+    return Variant(guarded=batch.guard is not None)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -122,8 +128,6 @@ class CuPyPlan:
     ----------
     structure : Structure
         That of the programs.
-    variant : Variant
-        Where kernels find the numbers of a step; see `launch`.
     in_sequence : bool
         Whether arrays overlap, so that the for-loop has to take them (known after `look`).
     together : list of int
@@ -132,9 +136,8 @@ class CuPyPlan:
         Those that have one of their own.
     """
 
-    def __init__(self, structure: Structure, batch: Batch, variant: Variant = PLAIN) -> None:
+    def __init__(self, structure: Structure, batch: Batch) -> None:
         self.structure = structure
-        self.variant = variant
         self.dtype = batch.arrays[0].dtype
         columns = {"param": batch.arrays, "grad": [None] * len(batch.arrays), **batch.states}
         self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
@@ -160,9 +163,9 @@ class CuPyPlan:
         """Update the arrays of `batch`."""
         self.look(batch.grads)
         if self.in_sequence:
-            ForLoop().run(batch, program)
+            carry_out(ForLoop(), batch, program)
         else:
-            self.launch(batch.grads, program.constants)
+            self.launch(batch.grads, (*program.constants, *(batch.guard or ())), _variant(batch))
 
     def look(self, grads: Sequence[Array]) -> None:
         """Find out where gradients are, if they are not where they were, and how they lie."""
@@ -186,7 +189,9 @@ class CuPyPlan:
         expected = self.layouts[index]
         return expected is not None and grad.dtype == self.dtype and layout(grad) == expected
 
-    def launch(self, grads: Sequence[Array], arguments: Sequence[Any]) -> None:
+    def launch(
+        self, grads: Sequence[Array], arguments: Sequence[Any], variant: Variant = PLAIN
+    ) -> None:
         """Launch the kernels, after a `look` at the same gradients.
 
         Parameters
@@ -196,13 +201,15 @@ class CuPyPlan:
             What the kernels of the variant take: the constants of the step as Python numbers, or
             the float64 array on the device that holds them if the variant is buffered; then, if it
             is guarded, `found_inf` and `grad_scale`, float32 arrays of one number on the device.
+        variant : Variant
+            Which kernels.
         """
         if self.together:
             self._upload()
-            kernel = kernel_of_many(self.structure, self.dtype.name, self.variant)
+            kernel = kernel_of_many(self.structure, self.dtype.name, variant)
             kernel((len(self.chunks),), (THREADS,), (self.pointers, self.chunks, *arguments))
         for index in self.alone:
-            kernel, text = kernel_of_one(self.structure, self.dtype.name, self.variant)
+            kernel, text = kernel_of_one(self.structure, self.dtype.name, variant)
             grad = grads[index]
             grad = grad if grad.dtype == self.dtype else grad.astype(self.dtype)
             row = [*self.rows[index][:GRAD], grad, *self.rows[index][GRAD + 1 :]]

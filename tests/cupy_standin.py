@@ -110,6 +110,7 @@ class _Machine:
         self.device = 0
         self.late = False
         self.pending: list[Callable[[], object]] = []
+        self.alive: list[np.ndarray] = []
         self.pinned: dict[int, int] = {}
         self.streams: list[Stream] = []
 
@@ -133,6 +134,7 @@ class _Machine:
         pending, self.pending = self.pending, []
         for work in pending:
             work()
+        self.alive.clear()
 
     def launch(self, name: str, work: Callable[[], object], stream: Stream | None = None) -> None:
         """Do it now, later or in each replay."""
@@ -566,6 +568,8 @@ class ndarray:
 def _made(host: Any, device: int | None = None) -> ndarray:
     array = object.__new__(ndarray)
     array._host = np.asarray(host)
+    if machine.late:  # memory that is freed is not used again before all is done that knew it
+        machine.alive.append(array._host)
     array._device = machine.device if device is None else device
     return array
 
