@@ -151,7 +151,7 @@ def is_masked(obj: object) -> bool:
 
 def is_floating(array: Array) -> bool:
     """Whether the elements of `array` are real or complex floating-point numbers."""
-    if _is_numpy(array):
+    if _has_numpy_dtype(array):
         return array.dtype.kind in "fc" or array.dtype.name == "bfloat16"
     xp = array_namespace(array)
     return bool(xp.isdtype(array.dtype, ("real floating", "complex floating")))
@@ -159,7 +159,7 @@ def is_floating(array: Array) -> bool:
 
 def is_complex(array: Array) -> bool:
     """Whether the elements of `array` are complex numbers."""
-    if _is_numpy(array):
+    if _has_numpy_dtype(array):
         return bool(array.dtype.kind == "c")
     return bool(array_namespace(array).isdtype(array.dtype, "complex floating"))
 
@@ -169,7 +169,7 @@ def compute_dtype(array: Array) -> DType:
 
     That of its real and imaginary parts, and float32 for the half-precision types.
     """
-    if _is_numpy(array):
+    if _has_numpy_dtype(array):
         dtype = array.real.dtype
         return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
     xp = array_namespace(array)
@@ -313,6 +313,11 @@ def _plain(value: Any) -> Any:
     value = np.asarray(value)
     dtype = np.float32 if value.dtype.name == "bfloat16" else value.dtype.newbyteorder("=")
     return np.array(value, dtype, order="C")
+
+
+def _has_numpy_dtype(array: Array) -> bool:
+    """Whether the dtype is NumPy's, which may be bfloat16, unknown to the standard."""
+    return _is_numpy(array) or bool(compat.is_cupy_array(array))
 
 
 def _is_numpy(array: Array) -> bool:

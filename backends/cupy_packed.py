@@ -61,7 +61,7 @@ class _Plan:
     def run(self, batch: Batch, program: Program) -> None:
         """Update the arrays of `batch`."""
         if self.overlaps or self.memory.touch(spans(batch.grads)):
-            ForLoop().run(batch, program)
+            ForLoop().run(batch, program)  # one after another
             return
         columns = {"param": batch.arrays, "grad": batch.grads, **batch.states}
         for pack in self.packs:

@@ -111,6 +111,7 @@ class _Machine:
         self.device = 0
         self.late = False
         self.pending: list[Callable[[], object]] = []
+        self.alive: list[np.ndarray] = []
         self.pinned: dict[int, int] = {}
         self.streams: list[Stream] = []
 
@@ -568,6 +569,8 @@ class ndarray:
 def _made(host: Any, device: int | None = None) -> ndarray:
     array = object.__new__(ndarray)
     array._host = np.asarray(host)
+    if machine.late:  # memory that is freed is not used again before all is done that knew it
+        machine.alive.append(array._host)
     array._device = machine.device if device is None else device
     return array
 
@@ -928,3 +931,4 @@ def late() -> Iterator[None]:
     finally:
         machine.flush()
         machine.late = False
+        machine.alive.clear()
