@@ -147,6 +147,8 @@ class Executor(ABC):
         What its kernels are written in, such as "numba" or "cuda", if it can print them.
     guards : bool
         Whether `run` looks at the guard of a batch. If not, that is done around it.
+    captures : bool
+        Whether its steps can be captured in a CUDA graph; see `capture`.
     """
 
     name: ClassVar[str]
@@ -154,6 +156,7 @@ class Executor(ABC):
     traces: ClassVar[bool] = True
     language: ClassVar[str] = ""
     guards: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     @abstractmethod
     def accepts(self, array: Array) -> bool:
@@ -230,6 +233,22 @@ class Executor(ABC):
     def run(self, batch: Batch, program: Program | None) -> None:
         """Update data and state of `batch`."""
 
+    def capture(self, batch: Batch, program: Program) -> None:
+        """Launch the same on a stream that is capturing, with numbers that `renew` can replace.
+
+        What the graph reads is kept as long as the executor keeps anything of the batch.
+
+        Raises
+        ------
+        RuntimeError
+            If that cannot be done.
+        """
+        raise NotImplementedError(f"{self.name} cannot be captured")
+
+    def renew(self, batch: Batch, program: Program) -> None:
+        """Let the next replay of what was captured take the numbers of `program`."""
+        raise NotImplementedError(f"{self.name} cannot be captured")
+
 
 class Plan(Protocol):
     """How the programs of one structure are run on the arrays of one batch.
@@ -253,12 +272,16 @@ class PlanningExecutor(Executor):
     def plan(self, structure: Structure, batch: Batch) -> Plan:
         """How programs of `structure` are to be run on `batch`."""
 
+    def planned(self, structure: Structure, batch: Batch) -> Plan:
+        """The plan by which `batch` was run last, or another one if that does not fit."""
+        plan: Plan | None = batch.memo.get(self.name)
+        if plan is None or plan.structure is not structure:
+            plan = batch.memo[self.name] = self.plan(structure, batch)
+        return plan
+
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
-        plan = batch.memo.get(self.name)
-        if plan is None or plan.structure is not program.structure:
-            plan = batch.memo[self.name] = self.plan(program.structure, batch)
-        plan.run(batch, program)
+        self.planned(program.structure, batch).run(batch, program)
         if program.scalars:
             batch.scalars.update(program.scalars)
 

@@ -32,7 +32,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
-from arrayopt.scaling import carry_out
+from arrayopt.scaling import Scaling, carry_out
 from arrayopt.sparse_grad import SparseGrad, as_sparse_grad, put_rows, take_rows
 from arrayopt.trace import Program, TraceError, trace
 from arrayopt.witness import Witness, witness
@@ -247,9 +247,12 @@ class Reading(NamedTuple):
     options: Mapping[str, Any]
     slots: tuple[StateSlot, ...]
 
-    def scaled(self, divisor: float) -> Reading:
-        """The same, with what gradients are to be divided by."""
-        return self._replace(options=MappingProxyType({**self.options, "grad_scale": divisor}))
+    def scaled(self, scaling: Scaling | None) -> Reading:
+        """The same, with what gradients are to be divided by, if the host knows of any."""
+        if scaling is None or scaling.divisor is None:
+            return self
+        options = {**self.options, "grad_scale": scaling.divisor}
+        return self._replace(options=MappingProxyType(options))
 
 
 class Agenda:

@@ -33,6 +33,7 @@ __all__ = [
     "fill",
     "filled_like",
     "is_array",
+    "is_capturing",
     "is_complex",
     "is_floating",
     "is_masked",
@@ -94,6 +95,16 @@ def reading_waits(array: Array) -> bool:
     if compat.is_torch_array(array):
         return array.device.type not in ("cpu", "meta")
     return bool(compat.is_cupy_array(array))
+
+
+def is_capturing(array: Array) -> bool:
+    """Whether what is launched on the device of `array` is recorded in a graph, and not done."""
+    if _is_numpy(array) or not compat.is_cupy_array(array):
+        return False
+    from cupy.cuda import get_current_stream
+
+    with beside(array):
+        return bool(get_current_stream().is_capturing())
 
 
 def fetch(number: Array) -> Callable[[], float]:

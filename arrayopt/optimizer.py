@@ -26,6 +26,7 @@ from arrayopt.batching import (
     data_of,
     reports,
 )
+from arrayopt.capture import Captured, capture, is_captured, renew
 from arrayopt.groups import (
     Group,
     Known,
@@ -36,7 +37,7 @@ from arrayopt.groups import (
     read_params,
 )
 from arrayopt.hooks import Hooks, RemovableHandle
-from arrayopt.namespace import Array, device, is_array, is_sparse
+from arrayopt.namespace import Array, device, duplicate, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.scaling import Scaling, Skippable, read_scaling
@@ -59,12 +60,24 @@ _NOT_OPTIONS = frozenset({"params", "param_names"})
 
 #: Keys that learning-rate schedulers and their users put into groups.
 _ANNOTATIONS = frozenset(
-    {"name", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
+    {
+        "capturable",
+        "name",
+        "initial_lr",
+        "max_lr",
+        "min_lr",
+        "base_momentum",
+        "max_momentum",
+        "swa_lr",
+    }
 )
 
 #: Attributes that are not copied or pickled.
 _TRANSIENT = frozenset(
     {
+        "_captured",
+        "_captured_flag",
+        "_graphs",
         "_known",
         "_last",
         "_skippable",
@@ -230,6 +243,9 @@ class Optimizer:
     _known: dict[int, Known]
     _last: dict[int, Agenda]
     _skippable: Skippable | None
+    _captured: list[Captured]
+    _captured_flag: Array | None
+    _graphs: list[Any]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -480,14 +496,16 @@ class Optimizer:
         ]
         if scaling is not None and scaling.skips:
             return loss
+        works = [work for works, _ in plans for work in works]
         if scaling is not None and scaling.is_on_device:
-            self._guard(scaling, [work for works, _ in plans for work in works])
-        for works, _ in plans:
-            for work in works:
-                work.prepare()
-        for works, _ in plans:
-            for work in works:
-                work.run(self.state)
+            self._guard(scaling, works)
+        if is_captured(works):
+            self._capture(plans, scaling)
+            return loss
+        for work in works:
+            work.prepare()
+        for work in works:
+            work.run(self.state)
         if self._skippable is not None:
             self._skippable.send()
         for number, (_, agenda) in enumerate(plans):
@@ -497,6 +515,88 @@ class Optimizer:
             self._known.clear()
             self._last = {n: agenda for n, agenda in self._last.items() if n < len(plans)}
         return loss
+
+    def _capture(self, plans: list[tuple[list[Work], Agenda]], scaling: Scaling | None) -> None:
+        """Record a step in a graph, which is no step yet."""
+        self._skippable = None
+        works = [(number, work) for number, (works, _) in enumerate(plans) for work in works]
+        captured = capture(works)
+        # (a flag is kept by the graph itself, since it may have changed when it is looked at)
+        found_inf = (
+            None if scaling is None or scaling.found_inf is None else duplicate(scaling.found_inf)
+        )
+        self._captured, self._captured_flag = captured, found_inf
+        self._graphs.append((captured, found_inf))  # what graphs use has to be kept
+        self.step_count -= 1
+
+    def prepare_replay(self) -> None:
+        """Count a step that is about to be replayed, and let the graph take its numbers.
+
+        A step on CuPy arrays can be captured in a CUDA graph, and replayed: with
+        ``capturable=True``, an option of every group, kernels read the numbers of a step, such as
+        learning rate and bias corrections, from device memory. This computes those of the next step
+        as `step` would, and writes them there, on the current stream, on which the graph has to be
+        launched then. Nobody waits for the device. Step counts, `step_count` and `state_dict` are
+        those of ordinary steps, and so are learning rates and schedules.
+
+        The steps before the first replay have to be ordinary ones, since they make the state and
+        compile the kernels. The step that is captured is not carried out, and not counted. Hooks
+        are not called. (The numbers of the last capture are written.)
+
+        Raises
+        ------
+        RuntimeError
+            If no step has been captured; or if the next step would not do what was captured:
+            an array has been replaced, a state has been loaded, or the rule takes another branch,
+            as RAdam does after its first steps. Then a step has to be captured anew. Nothing has
+            changed.
+        ValueError, TypeError
+            If an option is invalid.
+
+        Notes
+        -----
+        With a `found_inf` on the device, this waits for the replay before, to know whether it was
+        skipped.
+
+        Examples
+        --------
+        .. code-block:: python
+
+            opt = optim.Adam(params, capturable=True)
+            stream = cupy.cuda.Stream(non_blocking=True)
+            with stream:
+                for _ in range(3):
+                    compute_grads()
+                    opt.step()
+                stream.begin_capture()
+                compute_grads()
+                opt.step()
+                graph = stream.end_capture()
+                for batch in batches:
+                    inputs[...] = batch
+                    opt.prepare_replay()
+                    graph.launch(stream)
+                    scheduler.step()
+        """
+        if not self._captured:
+            raise RuntimeError(
+                "no step has been captured: call step() between begin_capture() and end_capture() "
+                "of a stream"
+            )
+        self.settle()
+        scaling = self._scaling()
+        if scaling is not None and scaling.skips:
+            raise RuntimeError("found_inf tells that the step is to be skipped: do not replay it")
+
+        def read(number: int) -> Reading:
+            return self._read(self.param_groups[number], number).scaled(scaling)
+
+        params = [param for captured in self._captured for param in captured.work.batch.params]
+        flag = self._captured_flag
+        skippable = None if flag is None else Skippable(flag, self.state, params)
+        renew(self._captured, read, self.state)
+        self._skippable = skippable
+        self.step_count += 1
 
     def settle(self) -> None:
         """Count the last step only if it was not skipped on the device, for which this may wait.
@@ -590,9 +690,7 @@ class Optimizer:
         It is that of the last step, if nothing but numbers has changed.
         """
         params = group["params"]
-        reading = self._read(group, number)
-        if scaling is not None and scaling.divisor is not None:
-            reading = reading.scaled(scaling.divisor)
+        reading = self._read(group, number).scaled(scaling)
         agenda = self._last.pop(number, None)
         if agenda is not None and not agenda.adopt(reading):
             agenda = None
@@ -684,6 +782,9 @@ class Optimizer:
         self._known = {}
         self._last = {}
         self._skippable = None
+        self._captured = []
+        self._captured_flag = None
+        self._graphs = []
         self._step_pre_hooks: Hooks = OrderedDict()
         self._step_post_hooks: Hooks = OrderedDict()
         self._state_dict_pre_hooks: Hooks = OrderedDict()

@@ -34,6 +34,7 @@ __all__ = [
     "kernel_name",
     "kernel_source",
     "refusal",
+    "store_source",
 ]
 
 #: Elements that a thread block updates.
@@ -350,6 +351,27 @@ def kernel_source(
             "",
         ]
     )
+
+
+def store_source(count: int, name: str = "store") -> str:
+    """The kernel that writes its arguments to the buffer from which others read their constants.
+
+    Its arguments are ``double* numbers``, then `count` doubles. It is launched with one thread.
+
+    Examples
+    --------
+    >>> print(store_source(2))
+    extern "C" __global__ void store(double* numbers, double n0, double n1)
+    {
+        numbers[0] = n0;
+        numbers[1] = n1;
+    }
+    <BLANKLINE>
+    """
+    arguments = ["double* numbers", *(f"double n{number}" for number in range(count))]
+    body = [f"numbers[{number}] = n{number};" for number in range(count)]
+    head = f'extern "C" __global__ void {name}({", ".join(arguments)})'
+    return "\n".join([head, "{", *_indent(body, 4), "}", ""])
 
 
 def _arguments(names: Listing, variant: Variant) -> list[str]:

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arrayopt.backend import Batch, PlanningExecutor
+from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import Array
 from arrayopt.scaling import carry_out
 from arrayopt.trace import GRAD, Program, Structure, TraceError
@@ -33,6 +33,7 @@ from .cuda_kernel import (
     kernel_name,
     kernel_source,
     refusal,
+    store_source,
 )
 from .cuda_tables import chunk_table, pointer_table
 from .cupy_memory import allocate_like, is_dense, is_taken, spans, trouble
@@ -48,6 +49,7 @@ class CuPyFused(PlanningExecutor):
     implementation = "fused"
     language = "cuda"
     guards = True
+    captures = True
 
     def accepts(self, array: Array) -> bool:
         return is_taken(array)
@@ -66,18 +68,46 @@ class CuPyFused(PlanningExecutor):
     def source(self, structure: Structure, dtype: str) -> str:
         return kernel_source(structure, dtype)
 
+    def prepare(self, batch: Batch) -> Program | None:
+        program = super().prepare(batch)
+        if batch.memo.get(_VARIANT) != _variant(batch):
+            self.compile(batch.prepared[self.name], batch)
+        return program
+
     def compile(self, structure: Structure, batch: Batch) -> None:
+        batch.memo[_VARIANT] = _variant(batch)
         prepare_kernels(structure, batch, _variant(batch))
 
     def plan(self, structure: Structure, batch: Batch) -> CuPyPlan:
-        return CuPyPlan(structure, batch)
+        return CuPyPlan(structure, batch, _variant(batch))
+
+    def planned(self, structure: Structure, batch: Batch) -> Plan:
+        plan = batch.memo.get(self.name)
+        if plan is not None and plan.variant != _variant(batch):
+            del batch.memo[self.name]
+        return super().planned(structure, batch)
+
+    def capture(self, batch: Batch, program: Program) -> None:
+        plan = batch.memo.get(_CAPTURED)
+        variant = _variant(batch)._replace(buffered=True)
+        if plan is None or plan.structure is not program.structure or plan.variant != variant:
+            plan = batch.memo[_CAPTURED] = CuPyPlan(program.structure, batch, variant)
+        plan.capture(batch, program)
+
+    def renew(self, batch: Batch, program: Program) -> None:
+        batch.memo[_CAPTURED].store(program.constants)
 
 
-# Kernels
+#: Under which a batch keeps the variant that it was prepared for, and the plan of captured steps.
+_VARIANT, _CAPTURED = "cupy_fused variant", "cupy_fused captured"
 
 
 def _variant(batch: Batch) -> Variant:
-    return Variant(guarded=batch.guard is not None)
+    """Where the kernels of a step find what they are told."""
+    return Variant(bool(batch.group.get("capturable")), batch.guard is not None)
+
+
+# Kernels
 
 
 @functools.lru_cache(maxsize=1024)
@@ -109,6 +139,15 @@ def kernel_of_one(
     return kernel, text
 
 
+@functools.lru_cache(maxsize=1024)
+def kernel_that_stores(count: int) -> Any:
+    """The kernel that writes the constants of a step to the buffer from which they are read."""
+    import cupy
+
+    name = kernel_name(store_source(count))
+    return cupy.RawKernel(store_source(count, name), name, options=OPTIONS)
+
+
 def prepare_kernels(structure: Structure, batch: Batch, variant: Variant = PLAIN) -> None:
     """Compile what a batch needs, so that a compiler that is missing is told before a step."""
     dtype = batch.arrays[0].dtype.name
@@ -128,6 +167,8 @@ class CuPyPlan:
     ----------
     structure : Structure
         That of the programs.
+    variant : Variant
+        Where kernels find the numbers of a step; see `launch`.
     in_sequence : bool
         Whether arrays overlap, so that the for-loop has to take them (known after `look`).
     together : list of int
@@ -136,8 +177,9 @@ class CuPyPlan:
         Those that have one of their own.
     """
 
-    def __init__(self, structure: Structure, batch: Batch) -> None:
+    def __init__(self, structure: Structure, batch: Batch, variant: Variant = PLAIN) -> None:
         self.structure = structure
+        self.variant = variant
         self.dtype = batch.arrays[0].dtype
         columns = {"param": batch.arrays, "grad": [None] * len(batch.arrays), **batch.states}
         self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
@@ -158,14 +200,53 @@ class CuPyPlan:
         self.stream: int | None = None  # of the tables on the device
         self.pointers: Any = None
         self.chunks: Any = None
+        self.numbers: Any = None  # the buffer of the constants, if the variant has one
+        self.captured: list[Any] = []  # the tables that graphs read
 
     def run(self, batch: Batch, program: Program) -> None:
         """Update the arrays of `batch`."""
         self.look(batch.grads)
         if self.in_sequence:
             carry_out(ForLoop(), batch, program)
+        elif self.variant.buffered:
+            self.store(program.constants)
+            self.launch(batch.grads, (self.numbers, *(batch.guard or ())))
         else:
-            self.launch(batch.grads, (*program.constants, *(batch.guard or ())), _variant(batch))
+            self.launch(batch.grads, (*program.constants, *(batch.guard or ())))
+
+    def store(self, constants: Sequence[float]) -> None:
+        """Write the constants of the next step to their buffer."""
+        import cupy
+
+        if self.numbers is None:
+            self.numbers = cupy.empty(max(1, len(constants)), "float64")
+        kernel_that_stores(len(constants))((1,), (1,), (self.numbers, *constants))
+
+    def capture(self, batch: Batch, program: Program) -> None:
+        """Launch the kernels on a stream that is capturing.
+
+        What they read is sent on another stream, since a graph would send it again and again, out
+        of memory of the host that is used for something else by then.
+        """
+        import cupy
+
+        self.look(batch.grads)
+        if self.in_sequence:
+            raise RuntimeError("a step on arrays that overlap cannot be captured")
+        other = {grad.dtype.name for grad in batch.grads if grad.dtype != self.dtype}
+        if other:
+            raise RuntimeError(
+                "a captured step takes gradients of the dtype of their parameters: expected "
+                f"{self.dtype.name}, but got {sorted(other)}"
+            )
+        capturing = cupy.cuda.get_current_stream()
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            self.store(program.constants)
+            self._upload()
+            stream.synchronize()
+        self.stream = capturing.ptr
+        self.captured.append((self.pointers, self.chunks))
+        self.launch(batch.grads, (self.numbers, *(batch.guard or ())))
 
     def look(self, grads: Sequence[Array]) -> None:
         """Find out where gradients are, if they are not where they were, and how they lie."""
@@ -189,9 +270,7 @@ class CuPyPlan:
         expected = self.layouts[index]
         return expected is not None and grad.dtype == self.dtype and layout(grad) == expected
 
-    def launch(
-        self, grads: Sequence[Array], arguments: Sequence[Any], variant: Variant = PLAIN
-    ) -> None:
+    def launch(self, grads: Sequence[Array], arguments: Sequence[Any]) -> None:
         """Launch the kernels, after a `look` at the same gradients.
 
         Parameters
@@ -201,15 +280,13 @@ class CuPyPlan:
             What the kernels of the variant take: the constants of the step as Python numbers, or
             the float64 array on the device that holds them if the variant is buffered; then, if it
             is guarded, `found_inf` and `grad_scale`, float32 arrays of one number on the device.
-        variant : Variant
-            Which kernels.
         """
+        self._upload()
         if self.together:
-            self._upload()
-            kernel = kernel_of_many(self.structure, self.dtype.name, variant)
+            kernel = kernel_of_many(self.structure, self.dtype.name, self.variant)
             kernel((len(self.chunks),), (THREADS,), (self.pointers, self.chunks, *arguments))
         for index in self.alone:
-            kernel, text = kernel_of_one(self.structure, self.dtype.name, variant)
+            kernel, text = kernel_of_one(self.structure, self.dtype.name, self.variant)
             grad = grads[index]
             grad = grad if grad.dtype == self.dtype else grad.astype(self.dtype)
             row = [*self.rows[index][:GRAD], grad, *self.rows[index][GRAD + 1 :]]
@@ -228,6 +305,8 @@ class CuPyPlan:
         """
         import cupy
 
+        if not self.together:
+            return
         stream = cupy.cuda.get_current_stream().ptr
         if stream != self.stream:
             self.stream, self.pointers, self.chunks = stream, None, None

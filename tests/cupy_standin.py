@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -118,9 +119,10 @@ class _Machine:
     def stream(self) -> Stream:
         return self.streams[-1] if self.streams else Stream.null
 
-    def wait(self, what: str) -> None:
+    def wait(self, what: str, stream: Stream | None = None) -> None:
         """Do all that is pending, as the host that asks for a result has to."""
-        if any(s.captured is not None for s in [*self.streams, Stream.null]):
+        waited_for = [*self.streams] if stream is None else [stream]
+        if any(each.captured is not None for each in waited_for):
             raise CUDARuntimeError(
                 f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is "
                 f"capturing ({what})"
@@ -240,7 +242,7 @@ class Stream:
         return self
 
     def synchronize(self) -> None:
-        machine.wait("Stream.synchronize")
+        machine.wait("Stream.synchronize", self)
 
     def begin_capture(self, mode: int | None = None) -> None:
         if not self.ptr:
@@ -632,6 +634,8 @@ def _launch(name: str, function: Callable[..., Any], args: Any, kwargs: dict[str
 
 def _lifted(name: str) -> Callable[..., Any]:
     function = getattr(np, name)
+    if name == "take":  # an index that is out of range wraps around
+        function = functools.partial(np.take, mode="wrap")
 
     def lifted(*args: Any, **kwargs: Any) -> Any:
         if name == "where" and len(args) == 1:
