@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arrayopt.backend import Batch, PlanningExecutor
+from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import Array
 from arrayopt.scaling import carry_out
 from arrayopt.trace import GRAD, Program, Structure, TraceError
@@ -79,12 +79,19 @@ class CuPyFused(PlanningExecutor):
         prepare_kernels(structure, batch, _variant(batch))
 
     def plan(self, structure: Structure, batch: Batch) -> CuPyPlan:
-        return CuPyPlan(structure, batch)
+        return CuPyPlan(structure, batch, _variant(batch))
+
+    def planned(self, structure: Structure, batch: Batch) -> Plan:
+        plan = batch.memo.get(self.name)
+        if plan is not None and plan.variant != _variant(batch):
+            del batch.memo[self.name]
+        return super().planned(structure, batch)
 
     def capture(self, batch: Batch, program: Program) -> None:
         plan = batch.memo.get(_CAPTURED)
-        if plan is None or plan.structure is not program.structure:
-            plan = batch.memo[_CAPTURED] = self.plan(program.structure, batch)
+        variant = _variant(batch)._replace(buffered=True)
+        if plan is None or plan.structure is not program.structure or plan.variant != variant:
+            plan = batch.memo[_CAPTURED] = CuPyPlan(program.structure, batch, variant)
         plan.capture(batch, program)
 
     def renew(self, batch: Batch, program: Program) -> None:
@@ -95,12 +102,12 @@ class CuPyFused(PlanningExecutor):
 _VARIANT, _CAPTURED = "cupy_fused variant", "cupy_fused captured"
 
 
-# Kernels
-
-
 def _variant(batch: Batch) -> Variant:
     """Where the kernels of a step find what they are told."""
     return Variant(bool(batch.group.get("capturable")), batch.guard is not None)
+
+
+# Kernels
 
 
 @functools.lru_cache(maxsize=1024)
@@ -160,6 +167,8 @@ class CuPyPlan:
     ----------
     structure : Structure
         That of the programs.
+    variant : Variant
+        Where kernels find the numbers of a step; see `launch`.
     in_sequence : bool
         Whether arrays overlap, so that the for-loop has to take them (known after `look`).
     together : list of int
@@ -168,8 +177,9 @@ class CuPyPlan:
         Those that have one of their own.
     """
 
-    def __init__(self, structure: Structure, batch: Batch) -> None:
+    def __init__(self, structure: Structure, batch: Batch, variant: Variant = PLAIN) -> None:
         self.structure = structure
+        self.variant = variant
         self.dtype = batch.arrays[0].dtype
         columns = {"param": batch.arrays, "grad": [None] * len(batch.arrays), **batch.states}
         self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
@@ -190,7 +200,7 @@ class CuPyPlan:
         self.stream: int | None = None  # of the tables on the device
         self.pointers: Any = None
         self.chunks: Any = None
-        self.numbers: Any = None  # from which the kernels of some variants read the constants
+        self.numbers: Any = None  # the buffer of the constants, if the variant has one
         self.captured: list[Any] = []  # the tables that graphs read
 
     def run(self, batch: Batch, program: Program) -> None:
@@ -198,13 +208,11 @@ class CuPyPlan:
         self.look(batch.grads)
         if self.in_sequence:
             carry_out(ForLoop(), batch, program)
-            return
-        variant = _variant(batch)
-        numbers: Sequence[Any] = program.constants
-        if variant.buffered:
+        elif self.variant.buffered:
             self.store(program.constants)
-            numbers = (self.numbers,)
-        self.launch(batch.grads, (*numbers, *(batch.guard or ())), variant)
+            self.launch(batch.grads, (self.numbers, *(batch.guard or ())))
+        else:
+            self.launch(batch.grads, (*program.constants, *(batch.guard or ())))
 
     def store(self, constants: Sequence[float]) -> None:
         """Write the constants of the next step to their buffer."""
@@ -238,8 +246,7 @@ class CuPyPlan:
             stream.synchronize()
         self.stream = capturing.ptr
         self.captured.append((self.pointers, self.chunks))
-        variant = _variant(batch)._replace(buffered=True)
-        self.launch(batch.grads, (self.numbers, *(batch.guard or ())), variant)
+        self.launch(batch.grads, (self.numbers, *(batch.guard or ())))
 
     def look(self, grads: Sequence[Array]) -> None:
         """Find out where gradients are, if they are not where they were, and how they lie."""
@@ -263,9 +270,7 @@ class CuPyPlan:
         expected = self.layouts[index]
         return expected is not None and grad.dtype == self.dtype and layout(grad) == expected
 
-    def launch(
-        self, grads: Sequence[Array], arguments: Sequence[Any], variant: Variant = PLAIN
-    ) -> None:
+    def launch(self, grads: Sequence[Array], arguments: Sequence[Any]) -> None:
         """Launch the kernels, after a `look` at the same gradients.
 
         Parameters
@@ -275,15 +280,13 @@ class CuPyPlan:
             What the kernels of the variant take: the constants of the step as Python numbers, or
             the float64 array on the device that holds them if the variant is buffered; then, if it
             is guarded, `found_inf` and `grad_scale`, float32 arrays of one number on the device.
-        variant : Variant
-            Which kernels.
         """
         self._upload()
         if self.together:
-            kernel = kernel_of_many(self.structure, self.dtype.name, variant)
+            kernel = kernel_of_many(self.structure, self.dtype.name, self.variant)
             kernel((len(self.chunks),), (THREADS,), (self.pointers, self.chunks, *arguments))
         for index in self.alone:
-            kernel, text = kernel_of_one(self.structure, self.dtype.name, variant)
+            kernel, text = kernel_of_one(self.structure, self.dtype.name, self.variant)
             grad = grads[index]
             grad = grad if grad.dtype == self.dtype else grad.astype(self.dtype)
             row = [*self.rows[index][:GRAD], grad, *self.rows[index][GRAD + 1 :]]

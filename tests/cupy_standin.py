@@ -397,6 +397,10 @@ class ndarray:
     def __new__(cls, shape: Any, dtype: Any = float) -> ndarray:
         return _made(np.empty(shape, dtype))
 
+    def __del__(self) -> None:
+        if machine.pending:  # memory is not used again before all is done that knows its address
+            machine.alive.append(self._host)
+
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
@@ -569,8 +573,6 @@ class ndarray:
 def _made(host: Any, device: int | None = None) -> ndarray:
     array = object.__new__(ndarray)
     array._host = np.asarray(host)
-    if machine.late:  # memory that is freed is not used again before all is done that knew it
-        machine.alive.append(array._host)
     array._device = machine.device if device is None else device
     return array
 
