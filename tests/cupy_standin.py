@@ -136,7 +136,6 @@ class _Machine:
         pending, self.pending = self.pending, []
         for work in pending:
             work()
-        self.alive.clear()
 
     def launch(self, name: str, work: Callable[[], object], stream: Stream | None = None) -> None:
         """Do it now, later or in each replay."""
@@ -934,3 +933,4 @@ def late() -> Iterator[None]:
     finally:
         machine.flush()
         machine.late = False
+        machine.alive.clear()
