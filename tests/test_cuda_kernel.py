@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 import nvrtc
 import pytest
+from host_kernels import DTYPES, named
 from programs import INEXACT, numbers, same_bits
-from specs import BY_NAME, CASES, structures
+from specs import BY_NAME, every_structure, structures
 
 import arrayopt as optim
 from arrayopt.backends import cuda_kernel
@@ -32,21 +33,11 @@ from arrayopt.trace import FUNCTIONS, Structure, TraceError, trace
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 VARIANTS = [Variant(*flags) for flags in itertools.product([False, True], repeat=2)]
 
-#: Those of real numbers: a complex tensor has the kernel of its parts.
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
-
 #: Functions that are left to foreach.
 LEFT = {"floor_divide", "remainder"}
 
 needs_nvrtc = pytest.mark.skipif(bool(nvrtc.missing()), reason=nvrtc.missing())
 needs_compiler = pytest.mark.skipif(bool(host_kernels.missing()), reason=host_kernels.missing())
-
-
-@functools.cache
-def every_structure() -> list[Structure]:
-    """Every program of every algorithm under every set of options."""
-    found = dict.fromkeys(s for spec, options in CASES for s in structures(spec, options))
-    return sorted(found)
 
 
 def function_rule(name: str):
@@ -72,14 +63,6 @@ FUNCTION_STRUCTURES = {
 }
 
 
-def named(
-    structure: Structure, dtype: str, variant: Variant = cuda_kernel.PLAIN
-) -> tuple[str, str]:
-    """A kernel under the name under which it is compiled."""
-    name = kernel_name(kernel_source(structure, dtype, variant=variant))
-    return name, kernel_source(structure, dtype, name, variant)
-
-
 def one_text(cases: Iterable[tuple[Structure, str, Variant]]) -> str:
     """Kernels as one text, each of them once."""
     sources = dict(named(*case) for case in cases)
@@ -94,7 +77,8 @@ def one_text(cases: Iterable[tuple[Structure, str, Variant]]) -> str:
 def test_every_kernel_of_many_tensors_compiles_without_a_word(architecture):
     cases = itertools.product(every_structure(), DTYPES, [VARIANTS[0], VARIANTS[-1]])
     if architecture == "sm_90":
-        others = itertools.product(every_structure(), ["float32"], VARIANTS[1:-1])
+        variants = [*VARIANTS[1:-1], *(Variant(grad=dtype) for dtype in DTYPES)]
+        others = itertools.product(every_structure(), ["float32"], variants)
         cases = itertools.chain(cases, others)
     assert nvrtc.compile_for(architecture, one_text(cases)) == ""
 
@@ -155,7 +139,8 @@ def compiled_as_cupy_writes_it(
 def test_every_kernel_of_one_tensor_compiles_without_a_word_as_cupy_writes_it(architecture):
     cases = itertools.product(every_structure(), DTYPES, [cuda_kernel.PLAIN])
     if architecture == "sm_90":
-        cases = itertools.chain(cases, itertools.product(every_structure()[:5], DTYPES, VARIANTS))
+        variants = [*VARIANTS, *(Variant(grad=dtype) for dtype in DTYPES)]
+        cases = itertools.chain(cases, itertools.product(every_structure()[:4], DTYPES, variants))
     assert compiled_as_cupy_writes_it(architecture, cases) == ""
 
 
@@ -228,17 +213,9 @@ def run_many(structure, dtype, tensors, variant=cuda_kernel.PLAIN, guards=(), co
     host_kernels.run(text, len(chunks), THREADS, arguments)
 
 
-def texts_of_all() -> list[host_kernels.Text]:
-    """The kernels of all algorithms, of many tensors and of one."""
-    cases = list(itertools.product(every_structure(), DTYPES))
-    many = [host_kernels.text_of(*reversed(named(*case))) for case in cases]
-    return many + [host_kernels.wrapped(elementwise(*case)) for case in cases]
-
-
 @pytest.fixture(scope="module")
 def _compiled():
-    """All of them compiled at once."""
-    host_kernels.compile_all(texts_of_all())
+    host_kernels.compile_every_algorithm()
 
 
 @needs_compiler
@@ -272,7 +249,7 @@ def test_the_kernel_of_one_tensor_is_that_of_many(dtype):
             no_return=True,
             options=cuda_kernel.OPTIONS,
         )
-        views = [operand.view(text.view)[::-1] for operand in operands]
+        views = [a.view(view)[::-1] for a, view in zip(operands, text.views)]
         reads, writes = ([views[column] for column in each] for each in (text.reads, text.writes))
         kernel(*reads, *constants_of(structure), *writes)
         assert all(map(same_bits, operands, expected)), structure
@@ -305,6 +282,19 @@ def test_constants_out_of_a_buffer_and_steps_that_are_skipped_or_unscaled(name, 
             expected = expected_of(structure, given)
             expected[1] = before[1]  # a gradient is not written to
             assert all(map(same_bits, operands, expected))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_another_dtype_are_rounded_once(dtype):
+    (structure,) = structures(BY_NAME["SGD"], {"weight_decay": 0.1})
+    for grad in DTYPES:
+        operands = operands_of(structure, dtype, 600)
+        operands[1] = numbers(5, storage(grad), (600,))
+        expected = expected_of(structure, operands)
+        expected[1] = operands[1]
+        run_many(structure, dtype, [operands], Variant(grad=grad))
+        assert all(map(same_bits, operands, expected))
 
 
 def pairs(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
