@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests notebooks check bench format clean
+.PHONY: help demo test lint types tests test-gpu notebooks check bench format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ types: $(READY)  ## mypy --strict
 
 tests: $(READY)  ## pytest with doctests and branch coverage
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
+
+test-gpu: $(READY)  ## on an NVIDIA GPU: parity with torch and NumPy, graphs, streams (pip install cupy first)
+	$(BIN)/python -m pytest tests/gpu
 
 notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py
