@@ -70,13 +70,16 @@ class Variant(NamedTuple):
         If so, two more arguments ``const float* found_inf, const float* grad_scale`` (each one
         number in device memory) follow: nothing is done unless `found_inf` is zero, and the
         gradient is divided by `grad_scale` when it is loaded. (It is not written.)
+    grad : str
+        The dtype of the gradients, one of real numbers, if it is not that of the tensors.
     """
 
     buffered: bool = False
     guarded: bool = False
+    grad: str = ""
 
 
-#: Constants are arguments, and every step is taken.
+#: Constants are arguments, every step is taken, and a gradient is like its tensor.
 PLAIN = Variant()
 
 
@@ -227,21 +230,33 @@ def _constants(names: Listing, precision: str, variant: Variant) -> list[str]:
     ]
 
 
+def _stored(structure: Structure, dtype: str, variant: Variant) -> list[_Storage]:
+    """How the numbers of each operand are kept."""
+    grad = variant.grad or dtype
+    return [_STORAGE[grad if name == "grad" else dtype] for name in structure.operands]
+
+
+def _functions(stored: list[_Storage]) -> str:
+    """What is called to load and store numbers."""
+    return "".join(dict.fromkeys(storage.functions for storage in stored))
+
+
 def _body(names: Listing, structure: Structure, dtype: str, variant: Variant) -> list[str]:
     """What is done to one element, whose operands are called ``…_at``."""
-    precision, storage = PRECISIONS[dtype], _STORAGE[dtype]
+    precision, stored = PRECISIONS[dtype], _stored(structure, dtype, variant)
     lines = []
     for column in names.loads:
         name = names.operands[column]
-        loaded = storage.load.format(f"{name}_at")
-        if variant.guarded and structure.operands[column] == "grad":
-            loaded += f" / {precision}(grad_scale[0])"
+        loaded = stored[column].load.format(f"{name}_at")
+        if structure.operands[column] == "grad":
+            loaded = f"{precision}({loaded})" if variant.grad else loaded
+            loaded += f" / {precision}(grad_scale[0])" if variant.guarded else ""
         lines.append(f"const {precision} {name} = {loaded};")
     for line in names.lines:
         kind = "bool" if line.is_mask else precision
         lines.append(f"const {kind} {line.variable} = {line.expression};")
     for column, number in names.stores:
-        lines.append(f"{names.operands[column]}_at = {storage.store.format(number)};")
+        lines.append(f"{names.operands[column]}_at = {stored[column].store.format(number)};")
     return lines
 
 
@@ -283,7 +298,8 @@ def kernel_source(
     name : str, default "kernel"
         The name of the kernel.
     variant : Variant
-        Where it finds the constants, and whether it looks at `found_inf` and `grad_scale`.
+        Where it finds the constants, whether it looks at `found_inf` and `grad_scale`, and the
+        dtype of gradients.
 
     Raises
     ------
@@ -318,14 +334,14 @@ def kernel_source(
     }
     <BLANKLINE>
     """
-    precision, storage = PRECISIONS[dtype], _STORAGE[dtype]
+    precision, stored = PRECISIONS[dtype], _stored(structure, dtype, variant)
     names = listing.listing(structure, _LANGUAGES[precision])
     width = len(names.operands)
     written = {column for column, _ in names.stores}
     begins, places = [], []
     for column in _touched(names):
         operand = names.operands[column]
-        kind = storage.type if column in written else f"const {storage.type}"
+        kind = stored[column].type if column in written else f"const {stored[column].type}"
         begins.append(f"{kind}* const {operand}_from = ({kind}*)row[{column}] + start;")
         places.append(f"{kind}& {operand}_at = {operand}_from[i];")
     arguments = ["const long long* pointers", "const int* chunks", *_arguments(names, variant)]
@@ -343,7 +359,7 @@ def kernel_source(
     ]
     return "\n".join(
         [
-            f'{storage.functions}extern "C" __global__ void {name}(',
+            f'{_functions(stored)}extern "C" __global__ void {name}(',
             f"    {', '.join(arguments)})",
             "{",
             *_indent(body, 4),
@@ -387,7 +403,7 @@ def _arguments(names: Listing, variant: Variant) -> list[str]:
 class Elementwise(NamedTuple):
     """What ``cupy.ElementwiseKernel`` takes, for a single array of any layout.
 
-    Arrays are passed as views of `view`: half-precision ones as bits, complex ones as real ones.
+    Arrays are passed as views: half-precision ones as bits, complex ones as real ones.
 
     Attributes
     ----------
@@ -400,8 +416,8 @@ class Elementwise(NamedTuple):
         The functions that it calls.
     reads, writes : tuple of int
         Which of `Structure.operands` these operands are.
-    view : str
-        The dtype under which arrays are passed.
+    views : tuple of str
+        The dtype under which the array of each operand is passed.
     """
 
     in_params: str
@@ -410,7 +426,7 @@ class Elementwise(NamedTuple):
     preamble: str
     reads: tuple[int, ...]
     writes: tuple[int, ...]
-    view: str
+    views: tuple[str, ...]
 
 
 def elementwise(structure: Structure, dtype: str, variant: Variant = PLAIN) -> Elementwise:
@@ -425,9 +441,9 @@ def elementwise(structure: Structure, dtype: str, variant: Variant = PLAIN) -> E
     >>> kernel.in_params, kernel.out_params
     ('uint16 grad_at, float64 n0', 'uint16 param_at')
     """
-    precision, storage = PRECISIONS[dtype], _STORAGE[dtype]
+    precision, stored = PRECISIONS[dtype], _stored(structure, dtype, variant)
     names = listing.listing(structure, _LANGUAGES[precision])
-    view = _VIEWS[storage.type]
+    views = tuple(_VIEWS[storage.type] for storage in stored)
     writes = tuple(sorted(column for column, _ in names.stores))
     reads = tuple(column for column in range(len(structure.inputs)) if column not in writes)
     numbers = [f"float64 n{number}" for number in range(names.count)]
@@ -438,16 +454,16 @@ def elementwise(structure: Structure, dtype: str, variant: Variant = PLAIN) -> E
         body = ["if (found_inf[0] == 0) {", *_indent(body, 4), "}"]
 
     def arrays(columns: tuple[int, ...]) -> list[str]:
-        return [f"{view} {names.operands[column]}_at" for column in columns]
+        return [f"{views[column]} {names.operands[column]}_at" for column in columns]
 
     return Elementwise(
         in_params=", ".join([*arrays(reads), *numbers, *guards]),
         out_params=", ".join(arrays(writes)),
         operation="\n".join(body),
-        preamble=storage.functions,
+        preamble=_functions(stored),
         reads=reads,
         writes=writes,
-        view=view,
+        views=views,
     )
 
 

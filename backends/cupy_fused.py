@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from arrayopt.backend import Batch, Plan, PlanningExecutor
-from arrayopt.namespace import Array
+from arrayopt.namespace import Array, compute_dtype
 from arrayopt.scaling import carry_out
 from arrayopt.trace import GRAD, Program, Structure, TraceError
 
@@ -26,6 +26,7 @@ from .cuda_kernel import (
     CHUNK,
     OPTIONS,
     PLAIN,
+    PRECISIONS,
     THREADS,
     Elementwise,
     Variant,
@@ -36,8 +37,8 @@ from .cuda_kernel import (
     store_source,
 )
 from .cuda_tables import chunk_table, pointer_table
-from .cupy_memory import allocate_like, is_dense, is_taken, spans, trouble
-from .numpy_memory import Spans, layout
+from .cupy_memory import allocate_like, is_taken, spans, steps, trouble
+from .numpy_memory import Spans
 
 __all__ = ["CuPyFused", "CuPyPlan"]
 
@@ -187,13 +188,14 @@ class CuPyPlan:
         self.memory = Spans(spans([array for name in written for array in columns[name]]))
         read = [a for name, c in columns.items() if name not in written | {"grad"} for a in c]
         self.overlaps = self.memory.overlaps or self.memory.touch(spans(read))
-        self.layouts = [_common_layout([a for a in row if a is not None]) for row in self.rows]
+        self.steps = [_common_steps([a for a in row if a is not None]) for row in self.rows]
         parts = 2 if self.dtype.kind == "c" else 1
         sizes = [array.size * parts for array in batch.arrays]
         self.table = pointer_table(
             [[0 if array is None else array.data.ptr for array in row] for row in self.rows], sizes
         )
         self.looks: list[Any] = []
+        self.grad_dtype: Any = self.dtype  # of those that share a launch
         self.together: list[int] = []
         self.alone: list[int] = []
         self.in_sequence = self.overlaps
@@ -256,7 +258,9 @@ class CuPyPlan:
         self.looks = looks
         self.in_sequence = self.overlaps or self.memory.touch(spans(grads))
         full = [index for index, row in enumerate(self.rows) if row[0].size]
-        together = [index for index in full if self._is_alike(index, grads[index])]
+        alike = [index for index in full if self._is_alike(index, grads[index])]
+        self.grad_dtype = grads[alike[0]].dtype if alike else self.dtype
+        together = [index for index in alike if grads[index].dtype == self.grad_dtype]
         together = together if len(together) > 1 else []
         if together != self.together:
             self.chunks = None
@@ -266,9 +270,25 @@ class CuPyPlan:
         self.pointers = None
 
     def _is_alike(self, index: int, grad: Array) -> bool:
-        """Whether a gradient lies as its parameter and state do, without gaps."""
-        expected = self.layouts[index]
-        return expected is not None and grad.dtype == self.dtype and layout(grad) == expected
+        """Whether a gradient can be read where it is, as its parameter and state are."""
+        expected = self.steps[index]
+        return expected is not None and self._is_read(grad.dtype) and steps(grad) == expected
+
+    def _is_read(self, dtype: Any) -> bool:
+        """Whether there is a kernel that reads gradients of a dtype."""
+        real = "c" not in (dtype.kind, self.dtype.kind) and dtype.name in PRECISIONS
+        return bool(real or dtype == self.dtype)
+
+    def _readable(self, grad: Array) -> Array:
+        """A gradient that a kernel reads: as it is, or cast to the precision of the update."""
+        if self._is_read(grad.dtype):
+            return grad
+        like = self.rows[0][0]
+        return grad.astype(self.dtype if self.dtype.kind == "c" else compute_dtype(like))
+
+    def _reading(self, dtype: Any) -> Variant:
+        """The variant whose gradients are of a dtype."""
+        return self.variant if dtype == self.dtype else self.variant._replace(grad=dtype.name)
 
     def launch(self, grads: Sequence[Array], arguments: Sequence[Any]) -> None:
         """Launch the kernels, after a `look` at the same gradients.
@@ -283,14 +303,15 @@ class CuPyPlan:
         """
         self._upload()
         if self.together:
-            kernel = kernel_of_many(self.structure, self.dtype.name, self.variant)
+            variant = self._reading(self.grad_dtype)
+            kernel = kernel_of_many(self.structure, self.dtype.name, variant)
             kernel((len(self.chunks),), (THREADS,), (self.pointers, self.chunks, *arguments))
         for index in self.alone:
-            kernel, text = kernel_of_one(self.structure, self.dtype.name, self.variant)
-            grad = grads[index]
-            grad = grad if grad.dtype == self.dtype else grad.astype(self.dtype)
+            grad = self._readable(grads[index])
+            variant = self._reading(grad.dtype)
+            kernel, text = kernel_of_one(self.structure, self.dtype.name, variant)
             row = [*self.rows[index][:GRAD], grad, *self.rows[index][GRAD + 1 :]]
-            for part in _parts(row, text.view):
+            for part in _parts(row, text.views):
                 kernel(
                     *(part[column] for column in text.reads),
                     *arguments,
@@ -317,20 +338,19 @@ class CuPyPlan:
             self.pointers = cupy.asarray(self.table[self.together])
 
 
-def _common_layout(arrays: Sequence[Array]) -> tuple[int, ...] | None:
+def _common_steps(arrays: Sequence[Array]) -> tuple[int, ...] | None:
     """How arrays lie in memory; None if not all in the same way, or with gaps."""
-    common, *others = map(layout, arrays)
-    alike = is_dense(arrays[0]) and all(other == common for other in others)
-    return common if alike else None
+    common, *others = map(steps, arrays)
+    return common if all(other == common for other in others) else None
 
 
-def _parts(row: Sequence[Array], view: str) -> Iterator[list[Array]]:
+def _parts(row: Sequence[Array], views: Sequence[str]) -> Iterator[list[Array]]:
     """The operands as arrays of real numbers, or of bits: in one part, or in two."""
     array = row[0]
     if array.dtype.kind != "c":
-        yield [a if a.dtype == view else a.view(view) for a in row]
+        yield [a if a.dtype == view else a.view(view) for a, view in zip(row, views)]
     elif array.ndim and all(a.flags.c_contiguous for a in row):
-        yield [a.view(view) for a in row]
+        yield [a.view(view) for a, view in zip(row, views)]
     else:
         yield [a.real for a in row]
         yield [a.imag for a in row]

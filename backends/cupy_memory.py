@@ -13,7 +13,7 @@ from arrayopt.namespace import Array
 from .cuda_kernel import PRECISIONS
 from .numpy_memory import SMALL
 
-__all__ = ["allocate_like", "is_dense", "is_taken", "spans", "trouble"]
+__all__ = ["allocate_like", "is_dense", "is_taken", "spans", "steps", "trouble"]
 
 
 def is_taken(array: Array) -> bool:
@@ -76,6 +76,14 @@ def is_dense(array: Array) -> bool:
                 return False
             expected *= length
     return True
+
+
+def steps(array: Array) -> tuple[int, ...] | None:
+    """The strides of a dense array, in elements, along axes of more than one; None with gaps."""
+    if not is_dense(array):
+        return None
+    long = [stride for stride, length in zip(array.strides, array.shape) if length > 1]
+    return tuple(stride // array.itemsize for stride in long)
 
 
 def spans(arrays: Sequence[Array]) -> list[tuple[int, int]]:

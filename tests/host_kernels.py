@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import re
 import shutil
 import subprocess
@@ -17,15 +18,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from specs import every_structure
 
 from arrayopt.backends import cuda_kernel
+from arrayopt.trace import Structure
 
 __all__ = [
+    "DTYPES",
     "ElementwiseKernel",
     "RawKernel",
     "Text",
     "compile_all",
+    "compile_every_algorithm",
     "missing",
+    "named",
     "namespaces",
     "run",
     "text_of",
@@ -162,6 +168,26 @@ def compile_all(texts: Iterable[Text]) -> None:
     _compiled.update({name: getattr(loaded, f"launch_{name}") for name in new})
 
 
+def named(
+    structure: Structure, dtype: str, variant: cuda_kernel.Variant = cuda_kernel.PLAIN
+) -> tuple[str, str]:
+    """The name under which the kernel of many tensors is compiled, and its text."""
+    name = cuda_kernel.kernel_name(cuda_kernel.kernel_source(structure, dtype, variant=variant))
+    return name, cuda_kernel.kernel_source(structure, dtype, name, variant)
+
+
+#: Those of real numbers: a complex tensor has the kernel of its parts.
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
+
+
+@functools.cache
+def compile_every_algorithm() -> None:
+    """The kernels of all algorithms, of many tensors and of one, in one go."""
+    cases = list(itertools.product(every_structure(), DTYPES))
+    many = [text_of(*reversed(named(*case))) for case in cases]
+    compile_all(many + [wrapped(cuda_kernel.elementwise(*case)) for case in cases])
+
+
 _PACKED = {"double": ctypes.c_double, "long long": ctypes.c_longlong}
 
 
@@ -209,7 +235,7 @@ class ElementwiseKernel:
         assert options == cuda_kernel.OPTIONS
         assert no_return
         self.text = wrapped(
-            cuda_kernel.Elementwise(in_params, out_params, operation, preamble, (), (), "")
+            cuda_kernel.Elementwise(in_params, out_params, operation, preamble, (), (), ())
         )
         self.dtypes = [each.split()[-2] for each in f"{in_params}, {out_params}".split(", ")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -262,3 +263,9 @@ def structures(spec: Spec, options: dict[str, Any], steps: int = 20) -> set[Stru
         made = [name for name, _ in program.structure.outputs if name != "param"]
         arrays += [name for name in made if name not in arrays]
     return found
+
+
+@functools.cache
+def every_structure() -> list[Structure]:
+    """Every program of every algorithm under every set of options."""
+    return sorted({s for spec, options in CASES for s in structures(spec, options)})

@@ -344,6 +344,7 @@ def test_the_tracer_that_was_there_is_back_whatever_happens() -> None:
 
 
 def test_kernels_come_from_the_executors_that_print_them(monkeypatch) -> None:
+    from arrayopt.backends import cuda_kernel
     from arrayopt.backends.numba_kernel import kernel_source
     from arrayopt.trace import trace
 
@@ -352,6 +353,8 @@ def test_kernels_come_from_the_executors_that_print_them(monkeypatch) -> None:
     assert optim.explain(opt).numba == kernel_source(program.structure, "float64")
     assert "rect" not in optim.explain(optim.RAdam).numba
     assert "np.sqrt" in optim.explain(optim.RAdam).numba  # far from the first step
+    assert optim.explain(opt).cuda == cuda_kernel.kernel_source(program.structure, "float64")
+    monkeypatch.setattr(backend, "available", dict)
     with pytest.raises(RuntimeError, match="no backend here that prints cuda kernels"):
         _ = optim.explain(opt).cuda
     cuda = types.SimpleNamespace(language="cuda", source=lambda s, dtype: f"// {dtype}")
@@ -385,11 +388,12 @@ def test_command_line(capsys, tmp_path) -> None:
     )
     assert main(["explain", "--script", f"{script}:Mine"]) == 0
     assert "θₜ = θₜ₋₁ − α·sign(gₜ)" in capsys.readouterr().out
+    assert main(["explain", "adam", "--as", "cuda"]) == 0
+    assert "__global__ void kernel(" in capsys.readouterr().out
     for arguments, message in (
         (["--script", f"{script}:Broken"], "KeyError: 'beta'"),
         (["--script", f"{script}:None_"], "has no class or function 'None_'"),
         (["adam", "--option", "lr=-1"], "Invalid learning rate: -1"),
-        (["adam", "--as", "cuda"], "cuda kernels"),
         ([], "expected either an ALGORITHM or --script FILE:NAME"),
     ):
         assert main(["explain", *arguments]) == 2
