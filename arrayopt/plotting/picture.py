@@ -42,6 +42,8 @@ def with_palette(png: bytes, shades: int) -> bytes:
     """The same picture with at most so many colours, in a third of the bytes."""
     file = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        reduced = image.convert("RGB").quantize(shades, dither=Image.Dither.NONE)
+        # (the median cut, the default, would mix colours that few dots have, such as a marker's)
+        method = Image.Quantize.MAXCOVERAGE
+        reduced = image.convert("RGB").quantize(shades, method, dither=Image.Dither.NONE)
     reduced.save(file, format="png", optimize=True)
     return file.getvalue()
