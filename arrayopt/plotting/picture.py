@@ -42,8 +42,9 @@ def with_palette(png: bytes, shades: int) -> bytes:
     """The same picture with at most so many colours, in a third of the bytes."""
     file = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        # (the median cut, the default, would mix colours that few dots have, such as a marker's)
-        method = Image.Quantize.MAXCOVERAGE
-        reduced = image.convert("RGB").quantize(shades, method, dither=Image.Dither.NONE)
+        # the default would mix colours that few dots have, such as a marker's; without the means,
+        # greys would have a tint
+        method, means = Image.Quantize.MAXCOVERAGE, 1
+        reduced = image.convert("RGB").quantize(shades, method, means, dither=Image.Dither.NONE)
     reduced.save(file, format="png", optimize=True)
     return file.getvalue()
