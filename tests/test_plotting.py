@@ -363,6 +363,14 @@ def test_a_part_can_be_shown():
     assert oblong.axes[0].get_aspect() == "auto"
 
 
+def test_the_legend_can_be_left_out():
+    figure = plot_trajectories(problems.ravine(), RUNS, 5, legend=False)
+    assert not figure.legends
+    ax = Figure().subplots()
+    plot_trajectories(problems.ravine(), RUNS, 5, legend=False, ax=ax)
+    assert ax.get_legend() is None
+
+
 def test_it_draws_paths_on_axes_that_are_given():
     figure = Figure()
     left, right = figure.subplots(1, 2)

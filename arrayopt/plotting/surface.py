@@ -36,6 +36,7 @@ def plot_trajectories(
     *,
     view: Any = None,
     colorbar: bool = True,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the paths of optimizers on the contours of a problem.
@@ -58,6 +59,8 @@ def plot_trajectories(
         there is a cross.
     colorbar : bool, default True
         Whether to tell the values of the contours.
+    legend : bool, default True
+        Whether to tell which path is whose.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure, with the legend beside.
 
@@ -95,7 +98,8 @@ def plot_trajectories(
         exits += _draw_exit(ax, points, number, limits)
     starts = np.unique([points[0] for points in found.values()], axis=0)
     start = ax.plot(*starts.T, **_MARK, **_START, zorder=6, label="start")
-    side_legend(ax, [*lines, *start, *minima, *exits[:1]], own)
+    if legend:
+        side_legend(ax, [*lines, *start, *minima, *exits[:1]], own)
     return figure_of(ax)
 
 
