@@ -200,6 +200,18 @@ def test_lbfgs_shows_the_equations_of_its_docstring_and_says_so() -> None:
             getattr(explanation, part)
 
 
+def test_a_notebook_shows_equations_and_what_their_symbols_are() -> None:
+    explanation = optim.explain(optim.SGD, momentum=0.9)
+    equations, symbols = explanation._repr_markdown_().split("\n\n")
+    assert equations == f"$$\n{explanation.latex}\n$$"
+    assert symbols == (
+        r"$\mu$ = `momentum` = 0.9, $\gamma$ = `lr` = 0.001, $b_{t}$: `momentum_buffer`, "
+        r"$\theta_{t}$: `param`"
+    )
+    assert r"$\beta_{2}$ = `betas[1]` = 0.999, " in optim.explain(optim.Adam)._repr_markdown_()
+    assert "a step of its own" in optim.explain(optim.LBFGS)._repr_markdown_()
+
+
 # Optimizers at work
 
 
@@ -216,7 +228,6 @@ def test_a_live_optimizer_takes_the_branch_of_its_next_step() -> None:
     assert "bₜ = gₜ\n" in optim.explain(sgd).text
     sgd.step(grads=[np.ones(2)])
     assert "bₜ = μ·bₜ₋₁ + gₜ\n" in optim.explain(sgd).text
-    assert "{" in optim.explain(sgd)._repr_latex_()
 
 
 def test_groups_that_differ_have_an_explanation_each() -> None:
@@ -225,7 +236,9 @@ def test_groups_that_differ_have_an_explanation_each() -> None:
     assert [section.heading for section in explanation.sections] == [", groups 0, 2", ", group 1"]
     assert "γ = lr = 0.2" in explanation.text
     assert explanation.python.count("def sgd") == 2
-    assert explanation._repr_latex_().count("aligned") == 4
+    shown = explanation._repr_markdown_()
+    assert shown.count("aligned") == 4
+    assert shown.startswith("**SGD**, groups 0, 2\n\n$$\n\\begin{aligned}\n")
     assert repr(explanation) == "<Explanation of SGD: 4 lines>"
 
 

@@ -363,12 +363,19 @@ def test_a_part_can_be_shown():
     assert oblong.axes[0].get_aspect() == "auto"
 
 
-def test_the_legend_can_be_left_out():
-    figure = plot_trajectories(problems.ravine(), RUNS, 5, legend=False)
-    assert not figure.legends
-    ax = Figure().subplots()
-    plot_trajectories(problems.ravine(), RUNS, 5, legend=False, ax=ax)
-    assert ax.get_legend() is None
+def test_pictures_beside_each_other_have_curves_told_apart_and_one_legend():
+    figure = plotting.new_figure(8, 3)
+    axes = figure.subplots(1, 3)
+    curves = axes[0].plot(np.zeros((2, 28)))
+    looks = {(line.get_color(), line.get_linestyle()) for line in curves}
+    assert len(looks) == 28
+    assert {color for color, _ in looks} == set(COLORS)
+    way = trajectory(problems.beale(), optim.Adam, 3)
+    plot_trajectories(problems.beale(), {"Adam": way}, ax=axes[1], legend=False)
+    plot_loss_curves({"Adam": way}, ax=axes[2], legend=False)
+    assert not any(panel.get_legend() for panel in axes)
+    plot_loss_curves({"Adam": way}, ax=axes[2])
+    assert axes[2].get_legend()
 
 
 def test_it_draws_paths_on_axes_that_are_given():
@@ -711,8 +718,19 @@ def figures():
 @pytest.mark.parametrize("kind", figures())
 def test_a_figure_shows_itself_and_is_always_the_same(kind):
     figure = figures()[kind]()
-    assert figure._repr_png_().startswith(b"\x89PNG")
-    assert figure._repr_png_() == figures()[kind]()._repr_png_()
+    png = figure._repr_png_()
+    assert png == figures()[kind]()._repr_png_()
+    picture, plain = Image.open(io.BytesIO(png)), io.BytesIO()
+    assert (picture.format, picture.mode) == ("PNG", "P")  # a palette, which is not seen
+    figure.savefig(plain, dpi=110)
+    reduced, full = (
+        np.asarray(image.convert("RGB"), float) for image in (picture, Image.open(plain))
+    )
+    assert np.abs(reduced - full).max() < 0.1 * 255
+    assert (
+        np.ptp(reduced[np.ptp(full, axis=-1) == 0], axis=-1).max() < 0.03 * 255
+    )  # grey stays grey
+    assert len(png) < 0.5 * len(plain.getvalue())
 
 
 @pytest.mark.parametrize("kind", figures())

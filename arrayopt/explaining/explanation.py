@@ -21,7 +21,7 @@ __all__ = ["Explanation", "explain"]
 class Explanation:
     """What an optimizer computes; `explain` makes it.
 
-    A notebook shows it as equations, and ``print`` as text.
+    A notebook shows it as equations with their symbols, and ``print`` as text.
 
     Attributes
     ----------
@@ -110,11 +110,11 @@ class Explanation:
     def __repr__(self) -> str:
         return f"<Explanation of {self.title}: {len(self.lines)} lines>"
 
-    def _repr_latex_(self) -> str:
+    def _repr_markdown_(self) -> str:
         parts = []
         for section in self.sections:
             heading = f"**{self.title}**{section.heading}\n\n" if section.heading else ""
-            parts.append(f"{heading}$$\n{section.latex}\n$$")
+            parts.append(f"{heading}{section.markdown}")
         return "\n\n".join(parts)
 
 

@@ -18,6 +18,7 @@ from arrayopt.plotting.elements import plot_intermediates, plot_step_sizes
 from arrayopt.plotting.explore import Exploration, explore
 from arrayopt.plotting.schedules import plot_schedule
 from arrayopt.plotting.style import POINTS as POINTS
+from arrayopt.plotting.style import new_figure
 from arrayopt.plotting.surface import plot_trajectories
 from arrayopt.problems.trajectory import Trajectory, trajectories, trajectory
 
@@ -26,6 +27,7 @@ __all__ = [
     "Trajectory",
     "animate",
     "explore",
+    "new_figure",
     "plot_intermediates",
     "plot_loss_curves",
     "plot_schedule",

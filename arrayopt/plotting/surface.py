@@ -60,7 +60,7 @@ def plot_trajectories(
     colorbar : bool, default True
         Whether to tell the values of the contours.
     legend : bool, default True
-        Whether to tell which path is whose.
+        Whether to tell the paths: of several pictures beside each other, one may be enough.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure, with the legend beside.
 
