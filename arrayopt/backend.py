@@ -15,7 +15,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arrayopt.namespace import Array
 from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, trace
@@ -23,6 +23,7 @@ from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, 
 __all__ = [
     "Batch",
     "Executor",
+    "Guard",
     "Implementation",
     "Plan",
     "PlanningExecutor",
@@ -37,6 +38,8 @@ BUILTIN = {
     "array_api": "arrayopt.backends.array_api:ForLoop",
     "numpy_blocked": "arrayopt.backends.numpy_blocked:NumPyBlocked",
     "numba_fused": "arrayopt.backends.numba_fused:NumbaFused",
+    "cupy_packed": "arrayopt.backends.cupy_packed:CuPyPacked",
+    "cupy_fused": "arrayopt.backends.cupy_fused:CuPyFused",
 }
 #: The extras that bring what a built-in backend needs.
 EXTRAS = {"numba_fused": "numba"}
@@ -46,6 +49,21 @@ PRINTERS = {"numba": "numba_fused", "cuda": "cupy_fused"}
 FORMULAS = 8
 ENTRY_POINTS = "arrayopt.backends"
 SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
+
+
+class Guard(NamedTuple):
+    """What only the device knows of a step: arrays of shape (1,), float32, beside its batch.
+
+    Attributes
+    ----------
+    found_inf : array
+        The step changes nothing unless this is zero.
+    grad_scale : array
+        What gradients are divided by.
+    """
+
+    found_inf: Array
+    grad_scale: Array
 
 
 @dataclass(slots=True)
@@ -79,6 +97,8 @@ class Batch:
         How often the rule has been traced.
     prepared : dict of str to Structure
         What executors, by their names, have been prepared for.
+    guard : Guard, optional
+        What the device is to look at in this step.
     """
 
     rule: Rule
@@ -93,6 +113,7 @@ class Batch:
     formula: Formula | None = None
     traced: int = 0
     prepared: dict[str, Structure] = field(default_factory=dict)
+    guard: Guard | None = None
 
     def trace(self) -> Program:
         """The program of this step.
@@ -124,12 +145,18 @@ class Executor(ABC):
         Whether it runs the program of a rule. If not, it runs the rule itself.
     language : str
         What its kernels are written in, such as "numba" or "cuda", if it can print them.
+    guards : bool
+        Whether `run` looks at the guard of a batch. If not, that is done around it.
+    captures : bool
+        Whether its steps can be captured in a CUDA graph; see `capture`.
     """
 
     name: ClassVar[str]
     implementation: ClassVar[Implementation]
     traces: ClassVar[bool] = True
     language: ClassVar[str] = ""
+    guards: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     @abstractmethod
     def accepts(self, array: Array) -> bool:
@@ -139,6 +166,13 @@ class Executor(ABC):
         """Why an array is left to a slower executor, although others of its library are taken.
 
         Empty if it is taken, and if it is of another library.
+        """
+        return ""
+
+    def trouble(self) -> str:
+        """What is missing for this executor to work here, such as a driver.
+
+        Empty if nothing is. To find out may take a while: it is asked for messages alone.
         """
         return ""
 
@@ -199,6 +233,22 @@ class Executor(ABC):
     def run(self, batch: Batch, program: Program | None) -> None:
         """Update data and state of `batch`."""
 
+    def capture(self, batch: Batch, program: Program) -> None:
+        """Launch the same on a stream that is capturing, with numbers that `renew` can replace.
+
+        What the graph reads is kept as long as the executor keeps anything of the batch.
+
+        Raises
+        ------
+        RuntimeError
+            If that cannot be done.
+        """
+        raise NotImplementedError(f"{self.name} cannot be captured")
+
+    def renew(self, batch: Batch, program: Program) -> None:
+        """Let the next replay of what was captured take the numbers of `program`."""
+        raise NotImplementedError(f"{self.name} cannot be captured")
+
 
 class Plan(Protocol):
     """How the programs of one structure are run on the arrays of one batch.
@@ -222,12 +272,16 @@ class PlanningExecutor(Executor):
     def plan(self, structure: Structure, batch: Batch) -> Plan:
         """How programs of `structure` are to be run on `batch`."""
 
+    def planned(self, structure: Structure, batch: Batch) -> Plan:
+        """The plan by which `batch` was run last, or another one if that does not fit."""
+        plan: Plan | None = batch.memo.get(self.name)
+        if plan is None or plan.structure is not structure:
+            plan = batch.memo[self.name] = self.plan(structure, batch)
+        return plan
+
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
-        plan = batch.memo.get(self.name)
-        if plan is None or plan.structure is not program.structure:
-            plan = batch.memo[self.name] = self.plan(program.structure, batch)
-        plan.run(batch, program)
+        self.planned(program.structure, batch).run(batch, program)
         if program.scalars:
             batch.scalars.update(program.scalars)
 

@@ -13,6 +13,7 @@ from arrayopt.groups import Group
 from arrayopt.line_search import Trial, strong_wolfe
 from arrayopt.namespace import (
     Array,
+    beside,
     castable,
     convert,
     is_array,
@@ -110,6 +111,9 @@ class LBFGS(Optimizer):
     is kept.
 
     A parameter without a gradient counts as one with gradient zero; a frozen one stays as it is.
+
+    On a GPU, vectors stay there; but how a step goes on depends on the loss, on slopes and on the
+    largest element of the gradient. These are read at every evaluation, and the host waits.
 
     References
     ----------
@@ -218,7 +222,7 @@ class LBFGS(Optimizer):
             the parameter's library.
         RuntimeError
             If there is no gradient at all, or one has another shape or device, or cannot be cast
-            to the dtype of its parameter.
+            to the dtype of its parameter; or if there is a `grad_scale` or `found_inf`.
         ValueError
             If an option is out of its range, or a parameter cannot be written to.
         """
@@ -227,6 +231,11 @@ class LBFGS(Optimizer):
             raise TypeError(
                 "LBFGS looks at several points in a step, so it needs a closure that returns the "
                 f"loss or (loss, grads): step(closure); but got {got}"
+            )
+        if self._scaling() is not None:
+            raise RuntimeError(
+                "LBFGS takes no grad_scale and no found_inf, since it looks at several points in a "
+                "step: let the closure return gradients without a scale"
             )
         if len(self.param_groups) != 1:
             raise ValueError(f"{_ONE_GROUP}: expected one, but got {len(self.param_groups)}")
@@ -253,8 +262,9 @@ class LBFGS(Optimizer):
             self.state[first] = state
             return loss, value, grad
 
-        first_loss, loss, grad = look()
-        _minimize(flat, loss, grad, lambda: look()[1:], state, options)
+        with beside(flat.like):
+            first_loss, loss, grad = look()
+            _minimize(flat, loss, grad, lambda: look()[1:], state, options)
         return first_loss
 
     # Saving and loading
@@ -293,7 +303,8 @@ class LBFGS(Optimizer):
                 f"{label}: expected no state, since LBFGS keeps all of it under the first "
                 f"parameter, but got {_kind(saved)}; was it saved by another one?"
             )
-        return _read_state(saved, flat)
+        with beside(flat.like):
+            return _read_state(saved, flat)
 
 
 # The algorithm
