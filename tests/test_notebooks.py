@@ -22,6 +22,9 @@ PICTURES = re.compile(r"image/|application/pdf")
 #: What differs from run to run: where an object lies in memory, and random names of elements.
 ADDRESS, RANDOM_NAME = re.compile(r" at 0x[0-9a-f]+"), re.compile(r"(?<![0-9a-zA-Z+/])[0-9a-f]{32}")
 
+#: How a traceback is coloured in a terminal.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 #: What is of the machine on which a notebook ran.
 PATHS = [str(Path.home()), str(FOLDER.parent), sys.prefix, "site-packages", "/tmp/", "/home/"]
 
@@ -118,6 +121,16 @@ def test_notebook_is_stored_with_outputs(path: Path) -> None:
     assert stored.metadata == METADATA
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    links = [link for text in texts for link in re.findall(r"\]\(([^)#\s]+)", text)]
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (FOLDER / link).exists(), link
+
+
 def test_faults_are_found() -> None:
     new = nbformat.v4
     outputs = [
@@ -162,7 +175,7 @@ def main(names: list[str]) -> int:
             notebook = run(path)
             wrong = faults(notebook)
         except Exception as error:
-            wrong = [str(error)]
+            wrong = [COLOUR.sub("", str(error))]
         if not wrong:
             nbformat.write(notebook, path)
         broken += bool(wrong)

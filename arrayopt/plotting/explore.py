@@ -21,6 +21,9 @@ __all__ = ["Exploration", "explore"]
 #: row; and how wide the row is, in inches.
 VALUES, COLUMNS, WIDTH = 3, 3, 10.0
 
+#: Inches around a panel: what is left of them by the last number of an axis.
+PAD = 0.1
+
 
 class Exploration:
     """A picture that depends on some numbers: what `explore` returns.
@@ -73,6 +76,7 @@ class Exploration:
         width = min(WIDTH / columns, self._size[0])
         height = max(1.8, width * self._size[1] / self._size[0])
         figure = new_figure(width * columns, height * rows)
+        figure.get_layout_engine().set(w_pad=PAD)
         places = figure.subfigures(rows, columns, squeeze=False).ravel()
         for place, values in zip(places, self._at):
             self._draw(place.subplots(), **(self._start | values))
