@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests notebooks check bench format clean
+.PHONY: help demo test lint types tests notebooks docs check bench format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ tests: $(READY)  ## pytest with doctests and branch coverage
 
 notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py
+
+docs: $(READY)  ## the documentation site, in build/docs; a warning or a broken link is an error
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees notebooks build/docs
+	@echo "build/docs/index.html"
 
 check: $(READY)  ## every algorithm beside torch's, step by step
 	$(BIN)/python -m arrayopt check
