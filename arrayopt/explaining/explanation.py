@@ -31,6 +31,14 @@ class Explanation:
         The papers that its docstring lists, and what is different there.
     sections : tuple
         One for each kind of groups; of a class, there is one.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> explanation = arrayopt.explain(arrayopt.SGD, weight_decay=0.1)
+    >>> [line.name for line in explanation.lines]
+    ['grad', 'param']
+    >>> print(explanation.latex)
     """
 
     def __init__(self, title: str, references: str, sections: tuple[Any, ...]) -> None:
