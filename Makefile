@@ -30,7 +30,9 @@ notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 
 docs: $(READY)  ## the documentation site, in build/docs; a warning or a broken link is an error
 	$(BIN)/pip install --quiet --editable ".[docs]"
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees notebooks build/docs
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet \
+		-d build/doctrees notebooks build/docs
 	@echo "build/docs/index.html"
 
 check: $(READY)  ## every algorithm beside torch's, step by step

@@ -16,6 +16,8 @@ from docutils import nodes
 from sphinx.util import logging
 
 HERE = Path(__file__).parent
+GENERATED = HERE / "generated"  # pictures, and the sources of the pages of public names
+shutil.rmtree(GENERATED, ignore_errors=True)
 sys.path.insert(0, str(HERE))
 
 from links import broken  # noqa: E402
@@ -103,6 +105,7 @@ html_css_files = ["site.css"]
 html_favicon = LOGO = "_static/logo.svg"
 html_copy_source = False
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_sidebars = {"index": [], "_modules/**": []}
 html_theme_options = {
     "logo": {"text": project, "image_light": LOGO, "image_dark": LOGO},
@@ -152,7 +155,7 @@ def check_links(app: Any, error: Exception | None) -> None:
 
 def draw_pictures(app: Any) -> None:
     """Draw what the pages show."""
-    draw_all(HERE / "generated" / "pictures")
+    draw_all(GENERATED / "pictures")
 
 
 def rule_of(name: str, module: str) -> str:

@@ -38,7 +38,10 @@ class Explanation:
     >>> explanation = arrayopt.explain(arrayopt.SGD, weight_decay=0.1)
     >>> [line.name for line in explanation.lines]
     ['grad', 'param']
-    >>> print(explanation.latex)
+    >>> for line in explanation.text.splitlines()[2:4]:
+    ...     print(line)
+    gₜ ← gₜ + λ·θₜ₋₁
+    θₜ = θₜ₋₁ − γ·gₜ
     """
 
     def __init__(self, title: str, references: str, sections: tuple[Any, ...]) -> None:
