@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests test-gpu notebooks check bench format clean
+.PHONY: help demo test lint types tests test-gpu notebooks docs check bench format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,13 @@ test-gpu: $(READY)  ## on an NVIDIA GPU: parity with torch and NumPy, graphs, st
 
 notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py
+
+docs: $(READY)  ## the documentation site, in build/docs; a warning or a broken link is an error
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet \
+		-d build/doctrees notebooks build/docs
+	@echo "build/docs/index.html"
 
 check: $(READY)  ## every algorithm beside torch's, step by step
 	$(BIN)/python -m arrayopt check

@@ -99,6 +99,23 @@ class Batch:
         What executors, by their names, have been prepared for.
     guard : Guard, optional
         What the device is to look at in this step.
+
+    Examples
+    --------
+    A step by hand, of what the optimizer would do with it:
+
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> w = np.array([3.0, -2.0])
+    >>> opt = arrayopt.SGD([w], lr=0.25)
+    >>> batch = Batch(
+    ...     rule=opt.rule, group=opt.param_groups[0], params=opt.param_groups[0]["params"],
+    ...     arrays=[w], grads=[np.array([4.0, 4.0])], states={}, scalars={},
+    ... )
+    >>> executor = find(w)
+    >>> executor.run(batch, executor.prepare(batch))
+    >>> w
+    array([ 2., -3.])
     """
 
     rule: Rule
@@ -149,6 +166,22 @@ class Executor(ABC):
         Whether `run` looks at the guard of a batch. If not, that is done around it.
     captures : bool
         Whether its steps can be captured in a CUDA graph; see `capture`.
+
+    Examples
+    --------
+    One that takes nothing away and gives nothing: it lets the for-loop do the work, and counts.
+
+    >>> import numpy as np
+    >>> from arrayopt.backends.array_api import ForLoop
+    >>> class Counting(ForLoop):
+    ...     name = "counting"
+    ...     runs = 0
+    ...
+    ...     def run(self, batch, program=None):
+    ...         self.runs += 1
+    ...         super().run(batch, program)
+    >>> Counting().accepts(np.zeros(3)), Counting().implementation
+    (True, 'for-loop')
     """
 
     name: ClassVar[str]
@@ -257,6 +290,32 @@ class Plan(Protocol):
     ----------
     structure : Structure
         That of the programs.
+
+    Examples
+    --------
+    One that looks up once what the operations are, for a single array without state:
+
+    >>> import numpy as np
+    >>> class Lookup:
+    ...     def __init__(self, structure, batch):
+    ...         self.structure = structure
+    ...         self.functions = [getattr(np, name) for name, _ in structure.operations]
+    ...
+    ...     def run(self, batch, program):
+    ...         values = [batch.arrays[0], batch.grads[0]]
+    ...         for function, (_, operands) in zip(self.functions, self.structure.operations):
+    ...             args = [values[k] if k >= 0 else program.constants[-1 - k] for k in operands]
+    ...             values.append(function(*args))
+    ...         batch.arrays[0][...] = values[dict(self.structure.outputs)["param"]]
+    >>> w = np.array([3.0, -2.0])
+    >>> batch = Batch(
+    ...     rule=lambda xp, param, grad, state, group: (param - group["lr"] * grad, {}),
+    ...     group={"lr": 0.25}, params=[w], arrays=[w], grads=[np.ones(2)], states={}, scalars={},
+    ... )
+    >>> program = batch.trace()
+    >>> Lookup(program.structure, batch).run(batch, program)
+    >>> w
+    array([ 2.75, -2.25])
     """
 
     structure: Structure
@@ -266,7 +325,30 @@ class Plan(Protocol):
 
 
 class PlanningExecutor(Executor):
-    """An executor that plans a batch once, and runs it by the plan as long as it stays the same."""
+    """An executor that plans a batch once, and runs it by the plan as long as it stays the same.
+
+    Examples
+    --------
+    Two steps of a batch, one plan:
+
+    >>> import numpy as np
+    >>> from arrayopt.backends.numpy_blocked import NumPyBlocked
+    >>> class Counting(NumPyBlocked):
+    ...     plans = 0
+    ...
+    ...     def plan(self, structure, batch):
+    ...         self.plans += 1
+    ...         return super().plan(structure, batch)
+    >>> executor, w = Counting(), np.array([3.0, -2.0])
+    >>> batch = Batch(
+    ...     rule=lambda xp, param, grad, state, group: (param - group["lr"] * grad, {}),
+    ...     group={"lr": 0.25}, params=[w], arrays=[w], grads=[np.ones(2)], states={}, scalars={},
+    ... )
+    >>> for _ in range(2):
+    ...     executor.run(batch, executor.prepare(batch))
+    >>> w, executor.plans
+    (array([ 2.5, -2.5]), 1)
+    """
 
     @abstractmethod
     def plan(self, structure: Structure, batch: Batch) -> Plan:
@@ -302,7 +384,13 @@ def _load() -> tuple[dict[str, Executor], dict[str, str]]:
 
 
 def available() -> Mapping[str, Executor]:
-    """The executors that can be used here, by name."""
+    """The executors that can be used here, by name.
+
+    Examples
+    --------
+    >>> available()["array_api"].implementation
+    'for-loop'
+    """
     return _load()[0]
 
 
@@ -312,7 +400,16 @@ def missing() -> Mapping[str, str]:
 
 
 def find(array: Array, implementation: Implementation | None = None) -> Executor | None:
-    """The fastest executor for `array`, or the fastest one of that `implementation`."""
+    """The fastest executor for `array`, or the fastest one of that `implementation`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> find(np.zeros(3), "foreach").name
+    'numpy_blocked'
+    >>> find(np.zeros(3, int), "foreach") is None
+    True
+    """
     for kind in SPEED if implementation is None else (implementation,):
         for executor in available().values():
             if executor.implementation == kind and executor.accepts(array):
@@ -331,6 +428,19 @@ def source(language: str, structure: Structure, dtype: str) -> str:
         If there is none.
     TraceError
         If there is no such kernel.
+
+    Examples
+    --------
+    >>> from arrayopt.trace import trace
+    >>> def rule(xp, param, grad, state, group):
+    ...     return param - group["lr"] * grad, {}
+    >>> structure = trace(rule, (), {}, {"lr": 0.1}).structure
+    >>> for line in source("numba", structure, "float64").splitlines()[-4:]:
+    ...     print(line.strip())
+    grad = load(grad_at, i, 1, 2, one)
+    t0 = c0 * grad
+    new_param = param - t0
+    store(param_at, i, 0, 2, one, new_param)
     """
     for executor in available().values():
         if executor.language == language:

@@ -81,6 +81,26 @@ class StateSlot:
         ``"step"`` is incremented before the rule runs.
     when : str, optional
         The option that has to be on for the entry to exist.
+
+    Examples
+    --------
+    An average that begins with zeros, and a count of steps:
+
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> class Signs(arrayopt.Optimizer):
+    ...     state_table = (StateSlot("exp_avg"), StateSlot("step", initial=0, scalar=True))
+    ...
+    ...     def __init__(self, params, lr=0.1):
+    ...         super().__init__(params, {"lr": lr})
+    ...
+    ...     def rule(self, xp, param, grad, state, group):
+    ...         exp_avg = 0.5 * state["exp_avg"] + 0.5 * grad
+    ...         return param - group["lr"] / state["step"] * xp.sign(exp_avg), {"exp_avg": exp_avg}
+    >>> opt = Signs([np.zeros(2)])
+    >>> opt.step(grads=[np.array([4.0, -2.0])])
+    >>> opt.state_dict()["state"][0]
+    {'step': 1, 'exp_avg': array([ 2., -1.])}
     """
 
     name: str

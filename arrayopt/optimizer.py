@@ -108,6 +108,16 @@ def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
     Returns
     -------
     RemovableHandle
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> def tell(optimizer, args, kwargs):
+    ...     print(type(optimizer).__name__, optimizer.step_count)
+    >>> with arrayopt.register_optimizer_step_pre_hook(tell):
+    ...     arrayopt.SGD([np.zeros(2)]).step(grads=[np.ones(2)])
+    SGD 0
     """
     return RemovableHandle(_global_pre_hooks, hook)
 
@@ -123,6 +133,21 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     Returns
     -------
     RemovableHandle
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> steps = []
+    >>> handle = arrayopt.register_optimizer_step_post_hook(
+    ...     lambda optimizer, args, kwargs: steps.append(optimizer.step_count)
+    ... )
+    >>> opt = arrayopt.SGD([np.zeros(2)])
+    >>> opt.step(grads=[np.ones(2)])
+    >>> handle.remove()
+    >>> opt.step(grads=[np.ones(2)])
+    >>> steps
+    [1]
     """
     return RemovableHandle(_global_post_hooks, hook)
 

@@ -46,7 +46,7 @@ class SparseGrad:
     ----------
     indices : array of int, shape (sparse_dim, nnz) or (nnz,)
         The index of each entry. One dimension stands for ``sparse_dim = 1``: the numbers of rows.
-    values : array, shape (nnz, *shape[sparse_dim:])
+    values : array, shape ``(nnz, *shape[sparse_dim:])``
         The entries: real or complex floating-point numbers.
     shape : sequence of int
         The shape of the parameter.

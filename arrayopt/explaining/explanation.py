@@ -31,6 +31,17 @@ class Explanation:
         The papers that its docstring lists, and what is different there.
     sections : tuple
         One for each kind of groups; of a class, there is one.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> explanation = arrayopt.explain(arrayopt.SGD, weight_decay=0.1)
+    >>> [line.name for line in explanation.lines]
+    ['grad', 'param']
+    >>> for line in explanation.text.splitlines()[2:4]:
+    ...     print(line)
+    gₜ ← gₜ + λ·θₜ₋₁
+    θₜ = θₜ₋₁ − γ·gₜ
     """
 
     def __init__(self, title: str, references: str, sections: tuple[Any, ...]) -> None:
