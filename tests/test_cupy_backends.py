@@ -18,8 +18,10 @@ from hypothesis import given
 from programs import (
     EXACT,
     LAYOUTS,
+    LEFT,
     OVERLAPS,
     RULES,
+    SIGNS,
     evaluate,
     examples,
     makers,
@@ -188,7 +190,7 @@ MEMBERS = [((6, 10), ("C", "C", "C")), ((), ("C", "C", "C")), ((17,), ("reversed
 @executors
 @pytest.mark.usefixtures("cupy")
 def test_random_programs(name):
-    exact = sorted(set(EXACT) - {"maximum", "minimum", "floor_divide", "remainder"})
+    exact = sorted(set(EXACT) - SIGNS - LEFT)
 
     @examples(12 if name == FUSED else 60)
     @given(rule=rules(exact))
