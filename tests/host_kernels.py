@@ -43,6 +43,7 @@ SHIM = """\
 #include <cmath>
 #include <cstring>
 #define __global__
+#define __launch_bounds__(threads)
 #define __device__ static
 #define __forceinline__ inline
 struct Dim { unsigned int x; };
@@ -98,7 +99,7 @@ def namespaces(sources: Iterable[str]) -> str:
 
 def text_of(source: str, name: str) -> Text:
     """A kernel that finds its tensors through tables."""
-    found = re.search(rf"void {name}\(([^)]*)\)", source)
+    found = re.search(rf"{name}\(([^)]*)\)", source)
     assert found is not None
     arguments = [_ARGUMENT.fullmatch(each.strip())[1].strip() for each in found[1].split(",")]
     return Text(source, name, tuple(arguments))

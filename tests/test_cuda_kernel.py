@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 from collections.abc import Iterable
 
@@ -22,7 +23,6 @@ from arrayopt.backends.cuda_kernel import (
     THREADS,
     Variant,
     elementwise,
-    kernel_name,
     kernel_source,
     store_source,
 )
@@ -76,11 +76,9 @@ def as_cupy_writes_it(structure: Structure, dtype: str, variant: Variant) -> str
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
-    text = elementwise(structure, dtype, variant)
-    name = kernel_name(f"{text}")
-    kernel = cupy.ElementwiseKernel(
-        text.in_params, text.out_params, text.operation, name, preamble=text.preamble
-    )
+    fused = importlib.import_module("arrayopt.backends.cupy_fused")
+    kernel, _ = fused.kernel_of_one(structure, dtype, variant)
+    assert kernel.kwargs["options"] == cuda_kernel.OPTIONS
     array, indexer, scalar = 1, 2, 3
     arguments = []
     for param in kernel.params:
@@ -96,7 +94,7 @@ def as_cupy_writes_it(structure: Structure, dtype: str, variant: Variant) -> str
         _kernel._TypeMap(()),
         kernel.params,
         kernel.operation,
-        name,
+        kernel.name,
         kernel.preamble,
     )
     return source

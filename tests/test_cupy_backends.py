@@ -487,7 +487,7 @@ def test_an_explanation_prints_the_kernel_without_cupy(monkeypatch):
     absent(monkeypatch)
     text = optim.explain(optim.SGD, momentum=0.9).cuda
     for line in (
-        'extern "C" __global__ void kernel(',
+        'extern "C" __global__ void __launch_bounds__(512) kernel(',
         "const float momentum_buffer = momentum_buffer_at;",
         "momentum_buffer_at = new_momentum_buffer;",
     ):
