@@ -173,6 +173,22 @@ def test_many_gradients_of_another_precision_are_read_in_one_launch(cupy, dtype)
         assert same_bits(a._host, b)
 
 
+def test_small_arrays_are_packed_up_to_a_size(cupy, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("arrayopt.backends.cupy_packed"), "PACK", 70)
+    sizes = (30, SMALL + 1, 30, 0, 30, 71, 1)  # packs of 60, 30, 71 and 1 beside the large one
+    start = [numbers(n, np.dtype("f"), (size,)) for n, size in enumerate(sizes)]
+    ours, expected = [*map(cupy.array, start)], [array.copy() for array in start]
+    opt = optim.SGD(ours, lr=0.5, foreach=True)
+    for array in expected:
+        array -= np.float32(0.5) * np.ones_like(array)
+    grads = [cupy.ones_like(array) for array in ours]
+    with waiting() as log:
+        opt.step(grads=grads)
+    assert [name for name, *_ in log.launches].count("subtract") == 5
+    for a, b in zip(ours, expected, strict=True):
+        assert same_bits(a._host, b)
+
+
 # Programs
 
 
