@@ -848,6 +848,7 @@ def _modules() -> dict[str, ModuleType]:
         get_current_stream=lambda device_id=-1: machine.stream,
         get_elapsed_time=get_elapsed_time,
         is_available=lambda: True,
+        nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         runtime=runtime,
         __path__=[],
     )
