@@ -544,8 +544,9 @@ class Optimizer:
         ``capturable=True`` (SGD and Adagrad have no such argument, as torch's have none, and need
         none), kernels read the numbers of a step, such as learning rate and bias corrections, from
         device memory. This computes those of the next step as `step` would, and writes them there,
-        on the current stream, on which the graph has to be launched then. Nobody waits for the device. Step counts, `step_count` and `state_dict` are
-        those of ordinary steps, and so are learning rates and schedules.
+        on the current stream, on which the graph has to be launched then. Nobody waits for the
+        device. Step counts, `step_count` and `state_dict` are those of ordinary steps, and so are
+        learning rates and schedules.
 
         The steps before the first replay have to be ordinary ones, since they make the state and
         compile the kernels. The step that is captured is not carried out, and not counted. Hooks
