@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import host_kernels
@@ -856,6 +856,7 @@ def _modules() -> dict[str, ModuleType]:
     cuda.stream = _module("cupy.cuda.stream", Stream=Stream, Event=Event)
     linalg = _module("cupy.linalg", lstsq=None, __all__=[])
     fft = _module("cupy.fft", __all__=[])
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
     cupyx = _module(
         "cupyx",
         DeviceSynchronized=DeviceSynchronized,

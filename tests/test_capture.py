@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cupy_standin import late, waiting
-from specs import CASES, Spec, case_id
+from specs import DTYPE_CASES, Spec, case_id
 
 import arrayopt as optim
 
@@ -85,8 +85,7 @@ def runs(cupy: Any, name: str = "Adam", shapes: Any = SHAPES, **options: Any) ->
     return pair[0], pair[1]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64"])
-@pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
+@pytest.mark.parametrize(("spec", "options", "dtype"), DTYPE_CASES, ids=case_id)
 def test_replays_are_steps_to_the_bit(
     cupy: Any, spec: Spec, options: dict[str, Any], dtype: str
 ) -> None:

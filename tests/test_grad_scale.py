@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cupy_standin import late, waiting
-from specs import CASES, Spec, case_id
+from specs import CASES, DTYPE_CASES, Spec, case_id
 
 import arrayopt as optim
 from arrayopt.check.cases import OPTIONS
@@ -98,8 +98,7 @@ def on_device(cupy: Any, dtype: str = "float32") -> tuple[list[np.ndarray], list
     return draw(0, dtype), [*map(cupy.asarray, draw(0, dtype))]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
-@pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
+@pytest.mark.parametrize(("spec", "options", "dtype"), DTYPE_CASES, ids=case_id)
 def test_on_a_device_nothing_is_waited_for(
     cupy: Any, spec: Spec, options: dict[str, Any], dtype: str
 ) -> None:

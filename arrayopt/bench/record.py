@@ -46,6 +46,8 @@ def record(
             Of Python and the packages; null where one is not installed.
         ``"threads"``, ``"dtype"``, ``"quick"``
             What all steps have in common.
+        ``"device"``
+            The name of the GPU, and the version of CuPy; null if it was measured on the host.
         ``"memory"``
             Bytes read and written per second at the start of the run, with as many threads as a
             side has: ``"copy"`` by ``numpy.copyto`` from one large array to another, ``"in place"``
@@ -84,6 +86,7 @@ def record(
         "threads": settings.threads,
         "dtype": "float32",
         "quick": settings.quick,
+        "device": settings.place.device if settings.place else None,
         "memory": dict(memory),
         "busy_cores": busy,
         "workloads": {name: _workload(name, settings.quick) for name in names},
