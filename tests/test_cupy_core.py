@@ -5,12 +5,13 @@ The numbers are those of NumPy, and nothing that is done in every step makes the
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from cupy_standin import late, waiting
+from cupy_standin import MODULES, late, ndarray, waiting
 from specs import CASES, Spec, case_id
 
 import arrayopt as optim
@@ -405,3 +406,13 @@ def test_indices_on_the_device_are_checked_where_one_asks_for_it(cupy: Any) -> N
         assert log.waits
     with pytest.raises(ValueError, match=r"expected indices in \[0, 5\) .* but got 5"):
         optim.SparseGrad(np.array([1, 5]), cupy.ones(2), (5,))
+
+
+def test_the_stand_in_has_no_name_that_cupy_has_not() -> None:
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    for name, module in MODULES.items():
+        real = importlib.import_module(name)
+        invented = [key for key in vars(module) if not (key.startswith("__") or hasattr(real, key))]
+        assert invented == [], name
+    array = importlib.import_module("cupy").ndarray
+    assert [key for key in dir(ndarray) if not (key.startswith("_") or hasattr(array, key))] == []
