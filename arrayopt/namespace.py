@@ -110,7 +110,7 @@ def is_capturing(array: Array) -> bool:
 def fetch(number: Array) -> Callable[[], float]:
     """Begin to bring a number to the host; what is returned waits for that, and for no more."""
     if not compat.is_cupy_array(number):
-        kept = duplicate(number)
+        kept = array_namespace(number).reshape(duplicate(number), ())
         return lambda: float(kept)
     from cupy.cuda import get_current_stream
     from cupyx import empty_pinned

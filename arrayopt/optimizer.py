@@ -211,6 +211,14 @@ class Optimizer:
     step_count : int
         How often `step` has been completed, which is what learning-rate schedulers look at. It is
         not part of `state_dict`.
+    grad_scale : float or array of one number, optional
+        Once it is set (and not None), gradients are divided by it, without being changed: for mixed
+        precision, as torch's fused optimizers do it, but by every implementation. torch's
+        GradScaler sets it.
+    found_inf : float or array of one number, optional
+        Once it is set, steps are skipped unless it is zero; they leave parameters and state as they
+        are. If it lies on the GPU beside CuPy parameters, the host does not wait to know: the
+        device decides, and the step count is put right when the next step begins; see `settle`.
 
     Raises
     ------
@@ -558,11 +566,12 @@ class Optimizer:
         """Count a step that is about to be replayed, and let the graph take its numbers.
 
         A step on CuPy arrays can be captured in a CUDA graph, and replayed: with
-        ``capturable=True``, an option of every group, kernels read the numbers of a step, such as
-        learning rate and bias corrections, from device memory. This computes those of the next step
-        as `step` would, and writes them there, on the current stream, on which the graph has to be
-        launched then. Nobody waits for the device. Step counts, `step_count` and `state_dict` are
-        those of ordinary steps, and so are learning rates and schedules.
+        ``capturable=True`` (SGD and Adagrad have no such argument, as torch's have none, and need
+        none), kernels read the numbers of a step, such as learning rate and bias corrections, from
+        device memory. This computes those of the next step as `step` would, and writes them there,
+        on the current stream, on which the graph has to be launched then. Nobody waits for the
+        device. Step counts, `step_count` and `state_dict` are those of ordinary steps, and so are
+        learning rates and schedules.
 
         The steps before the first replay have to be ordinary ones, since they make the state and
         compile the kernels. The step that is captured is not carried out, and not counted. Hooks

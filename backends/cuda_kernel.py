@@ -313,7 +313,7 @@ def kernel_source(
     >>> def rule(xp, param, grad, state, group):
     ...     return param - group["lr"] * grad, {}
     >>> print(kernel_source(trace(rule, (), {}, {"lr": 0.1}).structure, "float32"))
-    extern "C" __global__ void kernel(
+    extern "C" __global__ void __launch_bounds__(512) kernel(
         const long long* pointers, const int* chunks, double n0)
     {
         const float c0 = float(n0);
@@ -359,7 +359,7 @@ def kernel_source(
     ]
     return "\n".join(
         [
-            f'{_functions(stored)}extern "C" __global__ void {name}(',
+            f'{_functions(stored)}extern "C" __global__ void __launch_bounds__({THREADS}) {name}(',
             f"    {', '.join(arguments)})",
             "{",
             *_indent(body, 4),

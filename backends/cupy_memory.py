@@ -40,7 +40,16 @@ def trouble() -> str:
             "CuPy is installed, but no NVIDIA driver is: install one (nvidia-smi, which comes "
             "with it, lists the devices)"
         )
-    return "" if count else "CuPy and an NVIDIA driver are installed, but there is no device"
+    if not count:
+        return "CuPy and an NVIDIA driver are installed, but there is no device"
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except RuntimeError as error:
+        return (
+            f"CuPy is installed, but NVRTC, which compiles kernels, cannot be loaded ({error}): "
+            'install the CUDA toolkit, or pip install "cupy-cuda13x[ctk]"'
+        )
+    return ""
 
 
 def allocate_like(arrays: Sequence[Array], fill: float | None) -> list[Array]:

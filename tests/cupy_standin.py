@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import host_kernels
@@ -848,6 +848,7 @@ def _modules() -> dict[str, ModuleType]:
         get_current_stream=lambda device_id=-1: machine.stream,
         get_elapsed_time=get_elapsed_time,
         is_available=lambda: True,
+        nvrtc=_module("cupy.cuda.nvrtc", getVersion=lambda: (13, 0)),
         runtime=runtime,
         __path__=[],
     )
@@ -855,6 +856,7 @@ def _modules() -> dict[str, ModuleType]:
     cuda.stream = _module("cupy.cuda.stream", Stream=Stream, Event=Event)
     linalg = _module("cupy.linalg", lstsq=None, __all__=[])
     fft = _module("cupy.fft", __all__=[])
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
     cupyx = _module(
         "cupyx",
         DeviceSynchronized=DeviceSynchronized,

@@ -1,6 +1,7 @@
 """Random programs, arrays of any layout, and what the for-loop makes of them."""
 
 import functools
+import itertools
 import operator
 import tempfile
 from types import SimpleNamespace
@@ -25,6 +26,10 @@ INEXACT = {
     "atan2", "cos", "exp", "expm1", "hypot", "log", "log1p", "log2", "logaddexp", "pow", "sin",
     "tanh",
 }  # fmt: skip
+#: Which zero is the larger one depends on where NumPy's vectors end.
+SIGNS = {"maximum", "minimum"}
+#: Those of compilers are not NumPy's, and are not fused.
+LEFT = {"floor_divide", "remainder"}
 EXACT = sorted(set(FUNCTIONS) - INEXACT)
 LOGICAL = {"logical_and", "logical_not", "logical_or", "logical_xor"}
 NUMBERS = [-2.5, -1.0, -0.0, 0.5, 2.0, 3.0, 1e-3]
@@ -247,6 +252,46 @@ def nested_choices(xp, param, grad, state, group):
     mask = (grad > 0) & ~(param > 0)
     inner = xp.where(mask, param, grad * 2)
     return xp.where(mask, inner * inner, xp.where(~mask, inner, param)), {"buf": inner}
+
+
+def calls(function):
+    """A rule that calls one function."""
+
+    def rule(xp, param, grad, state, group):
+        arguments = [param, grad][: FUNCTIONS[function]]
+        if function == "where":
+            arguments = [param > grad, param, grad]
+        if function.startswith("logical"):
+            arguments = [argument > 0 for argument in arguments]
+        return getattr(xp, function)(*arguments), {}
+
+    return rule
+
+
+def pairs(dtype):
+    """Pairs of numbers of all sizes, every special one with every other."""
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -2.0, 3.0]
+    special += [np.finfo(dtype).max, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal]
+    x, y = np.array([*itertools.product(special, special)], dtype).T
+    return np.concatenate([x, numbers(1, dtype, (500,))]), np.concatenate(
+        [y, numbers(2, dtype, (500,))]
+    )
+
+
+def assert_is_numpys(function, result, expected):
+    """Whether what a kernel makes of a function is what NumPy does."""
+    if function in SIGNS:
+        result, expected = result + 0.0, expected + 0.0
+    if function not in INEXACT:
+        assert same_bits(result, expected), function
+        return
+    np.testing.assert_array_equal(np.isfinite(result), np.isfinite(expected), function)
+    odd = ~np.isfinite(expected)
+    np.testing.assert_array_equal(result[odd], expected[odd], function)
+    tiny = np.finfo(expected.dtype).tiny
+    normal = ~odd & (np.abs(expected) >= tiny)
+    np.testing.assert_array_max_ulp(result[normal], expected[normal], maxulp=4)
+    np.testing.assert_allclose(result[~odd], expected[~odd], rtol=1e-5, atol=tiny)
 
 
 RULES = [momentum, swap, one_value_for_all, mask_as_state, choice_of_temporaries, nested_choices]

@@ -239,6 +239,13 @@ ELEMENTWISE = [spec for spec in SPECS if spec.kind == "elementwise"]
 CASES = [(spec, options) for spec in ELEMENTWISE for options in spec.options]
 
 
+#: Every set of options in float32, and one of each algorithm in other dtypes.
+DTYPE_CASES = [
+    *((spec, options, "float32") for spec, options in CASES),
+    *((spec, spec.options[0], dtype) for spec in ELEMENTWISE for dtype in ("float16", "complex64")),
+]
+
+
 def case_id(value: Any) -> str:
     if isinstance(value, Spec):
         return value.name

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cupy_standin import late, waiting
-from specs import CASES, Spec, case_id
+from specs import DTYPE_CASES, Spec, case_id
 
 import arrayopt as optim
 
@@ -85,8 +85,7 @@ def runs(cupy: Any, name: str = "Adam", shapes: Any = SHAPES, **options: Any) ->
     return pair[0], pair[1]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64"])
-@pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
+@pytest.mark.parametrize(("spec", "options", "dtype"), DTYPE_CASES, ids=case_id)
 def test_replays_are_steps_to_the_bit(
     cupy: Any, spec: Spec, options: dict[str, Any], dtype: str
 ) -> None:
@@ -278,6 +277,13 @@ def test_without_a_capture_there_is_no_replay(cupy: Any) -> None:
     unchanged(run, "no step has been captured: call step")
 
 
+class Remainder(optim.Optimizer):
+    """A rule that CUDA has no kernel for."""
+
+    def rule(self, xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
+        return param - group["lr"] * xp.remainder(grad, 2.0), {}
+
+
 def capture(cupy: Any, opt: optim.Optimizer, grads: Any) -> Any:
     with cupy.cuda.Stream(non_blocking=True) as stream:
         stream.begin_capture()
@@ -330,6 +336,11 @@ def test_what_cannot_be_captured(cupy: Any) -> None:
         optim.Adam([cupy.ones(3, dtype="float32")], capturable=True),
         [ones],
         r"expected float32, but got \['float64'\]",
+    )
+    refused(
+        Remainder([cupy.ones(3)], {"lr": 0.1, "capturable": True}),
+        [ones],
+        "a step that cannot be fused cannot be captured: .*remainder",
     )
     memory = cupy.ones(4)
     refused(

@@ -625,44 +625,6 @@ def test_arrays_are_saved_and_loaded_without_copies(tmp_path) -> None:
     assert peak - kept < 8 * PIECE
 
 
-class OnDevice:
-    """An array that has to be brought to the host, as CuPy's have."""
-
-    def __init__(self, array: np.ndarray, brought: list[int]) -> None:
-        self.array, self.brought = array, brought
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def reshape(self, shape: int) -> OnDevice:
-        return OnDevice(self.array.reshape(shape), self.brought)
-
-    def __getitem__(self, part: slice) -> OnDevice:
-        return OnDevice(self.array[part], self.brought)
-
-    def get(self) -> np.ndarray:
-        self.brought.append(self.array.nbytes)
-        return self.array.copy()
-
-
-def test_an_array_on_a_device_comes_to_the_host_in_pieces(monkeypatch) -> None:
-    monkeypatch.setattr(host.compat, "is_cupy_array", lambda array: isinstance(array, OnDevice))
-    brought: list[int] = []
-    array = np.arange(PIECE, dtype=np.int16)
-    source = host.Source(OnDevice(array, brought))
-    assert brought == []
-    pieces = [bytes(source(at, at + PIECE // 4)) for at in range(0, PIECE, PIECE // 4)]
-    assert b"".join(pieces) == array.tobytes()
-    assert brought == [PIECE // 2] * 4
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_tensors_on_a_gpu(tmp_path) -> None:  # pragma: no cover
-    model = {"w": torch.arange(1e6, device="cuda").reshape(1000, 1000).T}
-    checkpoint.save(tmp_path, model=model)
-    fresh = {"w": torch.zeros(1000, 1000, device="cuda")}
-    checkpoint.load(tmp_path, model=fresh)
-    assert torch.equal(fresh["w"], model["w"])
-
-
 def test_a_header_that_no_library_would_read(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(layout, "LONGEST", 1000)
     with pytest.raises(ValueError, match="expected at most 1,000 bytes of names and numbers, but"):

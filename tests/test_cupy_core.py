@@ -5,16 +5,17 @@ The numbers are those of NumPy, and nothing that is done in every step makes the
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from cupy_standin import late, waiting
+from cupy_standin import MODULES, late, ndarray, waiting
 from specs import CASES, Spec, case_id
 
 import arrayopt as optim
-from arrayopt import checkpoint, clip_grad, lr_scheduler, swa_utils
+from arrayopt import checkpoint, clip_grad, lr_scheduler, namespace, swa_utils
 from arrayopt.demo.model import BatchNorm
 
 RNG = np.random.default_rng
@@ -376,3 +377,42 @@ def test_nothing_is_read_before_it_has_been_done(cupy: Any) -> None:
             average.update_parameters(device)
     for array, other in zip(device, host, strict=True):
         np.testing.assert_allclose(array.get(), other, rtol=1e-6)
+
+
+def test_a_number_is_fetched_while_the_device_works(cupy: Any) -> None:
+    for array in (np.full((1,), 2.5), cupy.full((1,), 2.5)):
+        wait = namespace.fetch(array)
+        array[...] = 7.0
+        assert wait() == 2.5
+
+
+@pytest.mark.parametrize("order", [-1.0, -np.inf])
+def test_norms_of_negative_order_of_sparse_gradients_wait(cupy: Any, order: float) -> None:
+    indices, values = np.array([3, 1, 3]), np.array([1.0, 2.0, -4.0])
+    device = optim.SparseGrad(indices, cupy.asarray(values), (5,))
+    with waiting() as log:
+        norm = clip_grad.get_total_norm([device], order)
+        assert log.waits
+    expected = clip_grad.get_total_norm([optim.SparseGrad(indices, values, (5,))], order)
+    np.testing.assert_allclose(norm.get(), expected)
+
+
+def test_indices_on_the_device_are_checked_where_one_asks_for_it(cupy: Any) -> None:
+    with waiting() as log:
+        grad = optim.SparseGrad(cupy.asarray(np.array([1, 5])), cupy.ones(2), (5,))
+        assert log.waits == []
+        with pytest.raises(ValueError, match=r"expected indices in \[0, 5\) .* but got 5"):
+            grad.check()
+        assert log.waits
+    with pytest.raises(ValueError, match=r"expected indices in \[0, 5\) .* but got 5"):
+        optim.SparseGrad(np.array([1, 5]), cupy.ones(2), (5,))
+
+
+def test_the_stand_in_has_no_name_that_cupy_has_not() -> None:
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    for name, module in MODULES.items():
+        real = importlib.import_module(name)
+        invented = [key for key in vars(module) if not (key.startswith("__") or hasattr(real, key))]
+        assert invented == [], name
+    array = importlib.import_module("cupy").ndarray
+    assert [key for key in dir(ndarray) if not (key.startswith("_") or hasattr(array, key))] == []

@@ -402,7 +402,7 @@ def test_command_line(capsys, tmp_path) -> None:
     assert main(["explain", "--script", f"{script}:Mine"]) == 0
     assert "θₜ = θₜ₋₁ − α·sign(gₜ)" in capsys.readouterr().out
     assert main(["explain", "adam", "--as", "cuda"]) == 0
-    assert "__global__ void kernel(" in capsys.readouterr().out
+    assert 'extern "C" __global__ void' in capsys.readouterr().out
     for arguments, message in (
         (["--script", f"{script}:Broken"], "KeyError: 'beta'"),
         (["--script", f"{script}:None_"], "has no class or function 'None_'"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cupy_standin import late, waiting
-from specs import CASES, Spec, case_id
+from specs import CASES, DTYPE_CASES, Spec, case_id
 
 import arrayopt as optim
 from arrayopt.check.cases import OPTIONS
@@ -98,13 +98,13 @@ def on_device(cupy: Any, dtype: str = "float32") -> tuple[list[np.ndarray], list
     return draw(0, dtype), [*map(cupy.asarray, draw(0, dtype))]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
-@pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("spec", "options", "dtype"), DTYPE_CASES, ids=case_id)
 def test_on_a_device_nothing_is_waited_for(
-    cupy: Any, spec: Spec, options: dict[str, Any], dtype: str
+    cupy: Any, spec: Spec, options: dict[str, Any], dtype: str, way: dict[str, bool]
 ) -> None:
     host, device = on_device(cupy, dtype)
-    ours, theirs = spec.cls(host, foreach=False, **options), spec.cls(device, **options)
+    ours, theirs = spec.cls(host, foreach=False, **options), spec.cls(device, **options, **way)
     with waiting() as log:
         for step, skipped in enumerate(SKIPPED):
             grads = scaled(draw(1 + step, dtype), 8.0)
@@ -123,6 +123,18 @@ def test_on_a_device_nothing_is_waited_for(
         for key, value in entry.items():
             value = value.get() if hasattr(value, "get") else value
             np.testing.assert_allclose(value, expected[key], rtol=2e-5, atol=1e-7)
+
+
+def test_arrays_that_overlap(cupy: Any) -> None:
+    host, device = np.arange(5.0), cupy.arange(5.0)
+    ours = optim.SGD([host[:3], host[2:]], lr=0.1, foreach=False)
+    theirs = optim.SGD([device[:3], device[2:]], lr=0.1)
+    for skipped in (False, True, False):
+        ours.grad_scale, ours.found_inf = 2.0, skipped
+        ours.step(grads=[np.ones(3), np.ones(3)])
+        theirs.grad_scale, theirs.found_inf = cupy.full((), 2.0), cupy.full((), float(skipped))
+        theirs.step(grads=[cupy.ones(3), cupy.ones(3)])
+    np.testing.assert_allclose(device.get(), host, rtol=1e-12)
 
 
 def test_the_host_waits_for_the_step_before_and_only_if_it_runs_ahead(cupy: Any) -> None:

@@ -1,7 +1,6 @@
 """Compiled programs against the for-loop, which runs the same rule directly, bit for bit."""
 
 import functools
-import itertools
 import logging
 import os
 import re
@@ -17,18 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from programs import (
     EXACT,
-    INEXACT,
     LAYOUTS,
+    LEFT,
     OVERLAPS,
     RULES,
     SHAPES,
+    SIGNS,
+    assert_is_numpys,
     assert_same_bits,
+    calls,
     evaluate,
     examples,
     makers,
     momentum,
     numbers,
     overlapping,
+    pairs,
     rules,
     same_bits,
     two_vectors,
@@ -46,11 +49,6 @@ from arrayopt.trace import FUNCTIONS, TraceError, trace
 
 REAL = [np.dtype(kind) for kind in "fd"]
 COMPLEX = [np.dtype(kind) for kind in "FD"]
-
-#: Which zero is the larger one depends on where NumPy's vectors end.
-SIGNS = {"maximum", "minimum"}
-#: Numba's are not NumPy's.
-LEFT = {"floor_divide", "remainder"}
 
 #: The layouts that have no gaps.
 DENSE = ["C", "Fortran", "rotated", "odd strides", "memory map", "offset"]
@@ -95,45 +93,17 @@ def test_rules_whose_outputs_are_inputs_masks_or_each_other(rule, size):
     assert_same_bits(NumbaFused(), rule, two_vectors(size))
 
 
-def operands(dtype):
-    """Pairs of numbers of all sizes, every special one with every other."""
-    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -2.0, 3.0]
-    special += [np.finfo(dtype).max, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal]
-    x, y = np.array([*itertools.product(special, special)], dtype).T
-    return np.concatenate([x, numbers(1, dtype, (500,))]), np.concatenate(
-        [y, numbers(2, dtype, (500,))]
-    )
-
-
 @pytest.mark.parametrize("dtype", REAL, ids=str)
 @pytest.mark.parametrize("function", sorted(set(FUNCTIONS) - LEFT))
 def test_every_function_is_numpys(function, dtype):
-    x, y = operands(dtype)
-
-    def rule(xp, param, grad, state, group):
-        arguments = [param, grad][: FUNCTIONS[function]]
-        if function == "where":
-            arguments = [param > grad, param, grad]
-        if function.startswith("logical"):
-            arguments = [argument > 0 for argument in arguments]
-        return getattr(xp, function)(*arguments), {}
+    x, y = pairs(dtype)
 
     def make():
         return [x.copy()], [y.copy()], {}
 
-    (expected,) = evaluate(ForLoop(), rule, make, steps=1)["param"]
-    (result,) = evaluate(NumbaFused(), rule, make, steps=1)["param"]
-    if function in SIGNS:
-        result, expected = result + 0.0, expected + 0.0
-    if function not in INEXACT:
-        assert same_bits(result, expected)
-        return
-    np.testing.assert_array_equal(np.isfinite(result), np.isfinite(expected))
-    odd = ~np.isfinite(expected)
-    np.testing.assert_array_equal(result[odd], expected[odd])
-    normal = ~odd & (np.abs(expected) >= np.finfo(dtype).tiny)
-    np.testing.assert_array_max_ulp(result[normal], expected[normal], maxulp=4)
-    np.testing.assert_allclose(result[~odd], expected[~odd], rtol=1e-5, atol=np.finfo(dtype).tiny)
+    (expected,) = evaluate(ForLoop(), calls(function), make, steps=1)["param"]
+    (result,) = evaluate(NumbaFused(), calls(function), make, steps=1)["param"]
+    assert_is_numpys(function, result, expected)
 
 
 # Where the memory is

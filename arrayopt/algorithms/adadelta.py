@@ -43,7 +43,8 @@ class Adadelta(Optimizer):
     foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     capturable : bool, default False
-        Accepted as torch accepts it; of no effect on the CPU.
+        Let steps on CuPy arrays be captured in a CUDA graph; see `Optimizer.prepare_replay`. Of no
+        effect on other arrays.
     maximize : bool, default False
         Go up the gradient instead of down.
     differentiable : bool, default False

@@ -46,7 +46,8 @@ class Adamax(Optimizer):
     differentiable : bool, default False
         Run the rule eagerly and rebind ``param.data``, so that an autodiff library sees through.
     capturable : bool, default False
-        Accepted as torch accepts it; of no effect on the CPU.
+        Let steps on CuPy arrays be captured in a CUDA graph; see `Optimizer.prepare_replay`. Of no
+        effect on other arrays.
 
     Raises
     ------

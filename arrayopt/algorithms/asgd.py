@@ -50,7 +50,8 @@ class ASGD(Optimizer):
     differentiable : bool, default False
         Run the rule eagerly and rebind ``param.data``, so that an autodiff library sees through.
     capturable : bool, default False
-        Accepted as torch accepts it; of no effect on the CPU.
+        Let steps on CuPy arrays be captured in a CUDA graph; see `Optimizer.prepare_replay`. Of no
+        effect on other arrays.
 
     Raises
     ------

@@ -47,7 +47,8 @@ class RMSprop(Optimizer):
     centered : bool, default False
         Scale by the standard deviation of the gradient instead of its root mean square.
     capturable : bool, default False
-        Accepted as torch accepts it; of no effect on the CPU.
+        Let steps on CuPy arrays be captured in a CUDA graph; see `Optimizer.prepare_replay`. Of no
+        effect on other arrays.
     foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False

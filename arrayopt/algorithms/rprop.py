@@ -47,7 +47,8 @@ class Rprop(Optimizer):
     step_sizes : pair of float, default (1e-6, 50)
         The bounds :math:`\Delta_{\min}` and :math:`\Delta_{\max}`.
     capturable : bool, default False
-        Accepted as torch accepts it; of no effect on the CPU.
+        Let steps on CuPy arrays be captured in a CUDA graph; see `Optimizer.prepare_replay`. Of no
+        effect on other arrays.
     foreach, fused : bool, optional
         Which implementation to use; by default the fastest available.
     maximize : bool, default False

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arrayopt.bench.measure import moved_arrays
 from arrayopt.demo.recipes import algorithms
 from arrayopt.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from arrayopt.swa_utils.averages import approach
 from arrayopt.trace import trace
-
-if TYPE_CHECKING:
-    from arrayopt.bench.workloads import Problem
 
 __all__ = ["EMA", "average", "find", "names", "torch_average"]
 
@@ -66,18 +63,21 @@ def average(
 
 
 def torch_average(
-    problem: Problem, values: Sequence[Any], multi: bool
+    starts: Sequence[Any], values: Sequence[Any], multi: bool
 ) -> tuple[Callable[[], object], Callable[[], Sequence[Any]]]:
-    """An average of torch: by ``multi_avg_fn``, or by ``avg_fn``."""
+    """An average of torch, of tensors that are not changed: by ``multi_avg_fn``, or ``avg_fn``."""
     import torch
 
     utils: Any = torch.optim.swa_utils
-    model = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(a)) for a in problem.starts])
+    model = torch.nn.ParameterList([torch.nn.Parameter(start.clone()) for start in starts])
     functions = {"multi_avg_fn": utils.get_ema_multi_avg_fn(0.999)}
     functions = functions if multi else {"avg_fn": utils.get_ema_avg_fn(0.999)}
     averaged = utils.AveragedModel(model, **functions)
     averaged.n_averaged += 1
     for tensor, value in zip(model, values):
         tensor.data = value
-    arrays = [tensor.detach().numpy() for tensor in averaged.parameters()]
-    return lambda: averaged.update_parameters(model), lambda: arrays
+    tensors = [tensor.detach() for tensor in averaged.parameters()]
+    return (
+        lambda: averaged.update_parameters(model),
+        lambda: [tensor.cpu().numpy() for tensor in tensors],
+    )

@@ -38,6 +38,8 @@ INSTALL_CHECKPOINT = 'pip install "arrayopt[checkpoint]"'
 #: How to install what a rival needs.
 INSTALL = {"torch": INSTALL_TORCH, "optax": "pip install optax"}
 
+INSTALL_TORCH_CUDA = "see pytorch.org for a build with CUDA"
+
 #: To see whether all works, not how fast it is.
 QUICK = Effort(turns=3, least_turns=3, turn=0.002, pause=0.001)
 
@@ -54,6 +56,12 @@ def add_parser(commands: Commands) -> None:
     add_names(bench, "algorithm", "an algorithm, or an average", algorithms(), "all")
     add_names(bench, "workload", "a set of parameters", WORKLOADS, "all")
     add_names(bench, "against", "a rival", CONTENDERS, "whatever is installed", kind="rival")
+    bench.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where to measure: on NumPy arrays, or on CuPy arrays on a GPU (default: %(default)s)",
+    )
     bench.add_argument(
         "--threads",
         type=whole_number(1, 1024),
@@ -121,28 +129,60 @@ def run(args: argparse.Namespace) -> list[str]:
         If a file cannot be written.
     """
     try:
-        from arrayopt.bench.record import caption
-        from arrayopt.bench.session import failures, session
+        import arrayopt.bench.session
 
         if args.plot:
-            from arrayopt.bench.chart import chart
-        if args.read:
-            return _drawn(args)
+            import arrayopt.bench.chart  # noqa: F401
     except ImportError as error:
         raise cannot_import(error, INSTALL_BENCH) from error
+    if args.read:
+        return _drawn(args)
     effort = QUICK if args.quick else Effort()
     if args.turns:
         effort = replace(effort, turns=args.turns, least_turns=args.turns)
     if args.checkpoint:
         return _checkpoint(args, effort)
+    if args.device == "cuda":
+        return _on_cuda(args, effort)
     missing = {library: how for library, how in INSTALL.items() if not installed(library)}
     settings = Settings(_against(args.against, missing), args.threads, effort, args.quick)
+    return _measured(args, settings, missing)
+
+
+def _measured(
+    args: argparse.Namespace, settings: Settings, missing: Mapping[str, str]
+) -> list[str]:
+    """Measure, and write the files that were asked for."""
+    from arrayopt.bench.session import failures, session
+
     results, record = session(_cases(args.algorithm, args.workload), settings, missing)
     if args.json:
         args.json.write_text(json.dumps(record, indent=1) + "\n")
     if args.plot:
+        from arrayopt.bench.chart import chart
+        from arrayopt.bench.record import caption
+
         chart(results, args.plot, caption(record))
     return failures(results)
+
+
+def _on_cuda(args: argparse.Namespace, effort: Effort) -> list[str]:
+    """Measure on a GPU."""
+    from arrayopt.bench import cuda
+
+    reason = cuda.trouble()
+    if reason:
+        raise CommandError(f"--device cuda needs a GPU: {reason}")
+    rivals = [name for name in cuda.CONTENDERS if name != "arrayopt"]
+    unknown = [name for name in args.against or () if name not in rivals]
+    if unknown:
+        raise CommandError(f"--device cuda has no {unknown[0]}; choose from {', '.join(rivals)}")
+    if not args.against and cuda.home():
+        rivals = [name for name in rivals if name.startswith("torch")]
+    missing = {} if cuda.home() else {"torch with CUDA": INSTALL_TORCH_CUDA}
+    against = [name for name in rivals if name in (args.against or rivals)]
+    settings = Settings(against, args.threads, effort, args.quick, cuda.place())
+    return _measured(args, settings, missing)
 
 
 def _checkpoint(args: argparse.Namespace, effort: Effort) -> list[str]:

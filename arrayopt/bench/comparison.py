@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from arrayopt.bench.contenders import CONTENDERS, OURS, Side, installed
+from arrayopt.bench.contenders import CONTENDERS, OURS, Contender, Side, installed
 from arrayopt.bench.measure import (
     YARDSTICKS,
     Effort,
+    Step,
+    Timed,
     Timing,
     bandwidth,
+    on_host,
     take_turns,
 )
 from arrayopt.bench.memory import available_memory, rounds
-from arrayopt.bench.workloads import Problem
+from arrayopt.bench.workloads import Problem, Shapes
 from arrayopt.demo.agreement import relative_difference
 
-__all__ = ["Result", "Settings", "compare"]
+__all__ = ["Place", "Result", "Settings", "compare"]
 
 #: The steps that are compared. RAdam's first five are of another kind than all others; those of
 #: LBFGS all begin at the same place.
@@ -44,6 +48,37 @@ REFERENCE = "arrayopt"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Another place to measure on than the host.
+
+    Attributes
+    ----------
+    device : str
+        What it is called.
+    arrays : dict of str to str
+        What arrayopt works on there, by the names of its contenders.
+    contenders : dict of str to Contender
+        Who takes part there: arrayopt first, by the names that they have on the host.
+    yardsticks : dict of str to callable
+        As `measure.YARDSTICKS`.
+    timed : callable
+        As `take_turns` takes it.
+    memory : callable
+        Returns how many bytes are free.
+    numbers : callable
+        ``numbers(shapes, rows)`` returns the numbers of a workload.
+    """
+
+    device: str
+    arrays: Mapping[str, str]
+    contenders: Mapping[str, Contender]
+    yardsticks: Mapping[str, Callable[[int], Step]]
+    timed: Timed
+    memory: Callable[[], int]
+    numbers: Callable[[Shapes, int | None], Problem]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What all measurements have in common.
 
@@ -57,12 +92,30 @@ class Settings:
         How long to measure.
     quick : bool
         Whether workloads are reduced.
+    place : Place, optional
+        Where to measure, if not on the host.
     """
 
     against: Sequence[str]
     threads: int
     effort: Effort = field(default_factory=Effort)
     quick: bool = False
+    place: Place | None = None
+
+    @property
+    def contenders(self) -> Mapping[str, Contender]:
+        """Who can take part."""
+        return self.place.contenders if self.place else ALL
+
+    @property
+    def yardsticks(self) -> Mapping[str, Callable[[int], Step]]:
+        """What memory is measured by."""
+        return self.place.yardsticks if self.place else YARDSTICKS
+
+    @property
+    def timed(self) -> Timed:
+        """How steps are timed."""
+        return self.place.timed if self.place else on_host
 
 
 @dataclass(slots=True)
@@ -144,9 +197,21 @@ def compare(
     list of Result
         Those of arrayopt first, then those of the rivals.
     """
-    ours = [name for name in OURS if _takes_part(name, algorithm, numbers)]
-    rivals = [name for name in settings.against if _takes_part(name, algorithm, numbers)]
-    groups = rounds(algorithm, numbers, len(ours), rivals, available_memory())
+    everyone = settings.contenders
+
+    def takes_part(name: str) -> bool:
+        contender = everyone.get(name)
+        return (
+            contender is not None
+            and installed(contender.library)
+            and contender.offers(algorithm, numbers.sparse)
+        )
+
+    ours, rivals = [*filter(takes_part, OURS)], [*filter(takes_part, settings.against)]
+    if REFERENCE not in ours:
+        return []
+    memory = settings.place.memory() if settings.place else available_memory()
+    groups = rounds(algorithm, numbers, len(ours), rivals, memory)
     if not groups:
         reason = "not enough memory"
         return [Result(workload, algorithm, name, skipped=reason) for name in (*ours, *rivals)]
@@ -165,16 +230,21 @@ def compare(
     return list(results.values())
 
 
-def _takes_part(name: str, algorithm: str, numbers: Problem) -> bool:
-    contender = ALL[name]
-    return installed(contender.library) and contender.offers(algorithm, numbers.sparse)
+def _side(contender: Contender, algorithm: str, numbers: Problem) -> Side:
+    """A contender at work, on all sets of numbers in turn."""
+    first, *others = (contender.make(algorithm, each) for each in (numbers, *numbers.others))
+    if not others:
+        return first
+    turns = itertools.cycle([first.step, *(side.step for side in others)])
+    return replace(first, step=lambda: next(turns)())
 
 
 def _round(results: list[Result], numbers: Problem, settings: Settings) -> list[Result]:
     """Let some contenders take turns, and write down what comes of it."""
-    sides = {r.contender: ALL[r.contender].make(r.algorithm, numbers) for r in results}
+    everyone = settings.contenders
+    sides = {r.contender: _side(everyone[r.contender], r.algorithm, numbers) for r in results}
     for side in sides.values():
-        for _ in range(_checked(results[0].algorithm)):
+        for _ in range(_checked(results[0].algorithm) * (1 + len(numbers.others))):
             side.step()
     reference = sides[REFERENCE]
     for result in results:
@@ -183,8 +253,8 @@ def _round(results: list[Result], numbers: Problem, settings: Settings) -> list[
             result.moved = numbers.touched * reference.moved()
     steps = {r.contender: sides[r.contender].step for r in results if not r.failure}
     if not numbers.sparse and 2 * numbers.nbytes >= OUT_OF_CACHE:
-        steps |= {name: make(settings.threads) for name, make in YARDSTICKS.items()}
-    timings = take_turns(steps, settings.effort)
+        steps |= {name: make(settings.threads) for name, make in settings.yardsticks.items()}
+    timings = take_turns(steps, settings.effort, settings.timed)
     for result in results:
         result.timing = timings.get(result.contender)
         result.yardsticks = {name: timings[name] for name in YARDSTICKS if name in timings}

@@ -77,7 +77,7 @@ class Ours(Contender):
         cls = find(algorithm)
         if not takes(cls, sparse):
             return False
-        array = np.zeros(1, np.float32)
+        array = self.sample()
         try:
             if algorithm == "EMA":
                 average([array], [array], **self.options)
@@ -88,6 +88,10 @@ class Ours(Contender):
         except RuntimeError:  # no backend has this implementation
             return False
         return True
+
+    def sample(self) -> Any:
+        """An array of the kind that it works on."""
+        return np.zeros(1, np.float32)
 
     def make(self, algorithm: str, problem: Problem) -> Side:
         if algorithm == "EMA":
@@ -185,7 +189,10 @@ class Torch(TorchTensors):
         return super().offers(algorithm, sparse) and _accepts(self.cls(algorithm), self.options)
 
     def averaging(self, problem: Problem) -> Side:
-        return Side(*torch_average(problem, _torch_grads(problem), multi=self.options["foreach"]))
+        import torch
+
+        starts = [*map(torch.tensor, problem.starts)]
+        return Side(*torch_average(starts, _torch_grads(problem), multi=self.options["foreach"]))
 
 
 class Optax(Contender):

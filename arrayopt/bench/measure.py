@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Step = Callable[[], object]
+Timed = Callable[[Step, int], float]
 
 #: The size of the arrays by which the bandwidth of memory is measured.
 YARDSTICK = 256 << 20
@@ -92,7 +93,17 @@ class Timing:
         return Timing(self.samples + other.samples, self.steps)
 
 
-def take_turns(sides: Mapping[str, Step], effort: Effort) -> dict[str, Timing]:
+def on_host(step: Step, steps: int) -> float:
+    """The seconds that so many steps take, each of which returns when it is done."""
+    begin = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - begin
+
+
+def take_turns(
+    sides: Mapping[str, Step], effort: Effort, timed: Timed = on_host
+) -> dict[str, Timing]:
     """Time a step of each side, the sides taking turns.
 
     Parameters
@@ -101,6 +112,8 @@ def take_turns(sides: Mapping[str, Step], effort: Effort) -> dict[str, Timing]:
         A step of each.
     effort : Effort
         How long to measure.
+    timed : callable
+        ``timed(step, steps)`` takes so many steps, and returns how many seconds that took.
 
     Returns
     -------
@@ -116,43 +129,37 @@ def take_turns(sides: Mapping[str, Step], effort: Effort) -> dict[str, Timing]:
     steps: dict[str, int] = {}
     seconds = 1e-9  # of a round
     for name, step in sides.items():
-        steps[name], duration = _steps_per_turn(step, effort)
+        steps[name], duration = _steps_per_turn(step, effort, timed)
         seconds += (steps[name] + _warm_up(steps[name])) * duration + effort.pause
     turns = min(effort.turns, max(effort.least_turns, int(effort.seconds / seconds)))
     samples: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
     for _ in range(turns):
         for name in order:
-            samples[name].append(_turn(sides[name], steps[name], effort.pause))
+            samples[name].append(_turn(sides[name], steps[name], effort.pause, timed))
         order.reverse()
     return {name: Timing(samples[name], steps[name]) for name in sides}
 
 
-def _turn(step: Step, steps: int, pause: float) -> float:
+def _turn(step: Step, steps: int, pause: float, timed: Timed) -> float:
     """Seconds per step, of a single turn."""
     time.sleep(pause)
     for _ in range(_warm_up(steps)):
         step()
-    begin = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return (time.perf_counter() - begin) / steps
+    return timed(step, steps) / steps
 
 
 def _warm_up(steps: int) -> int:
     return max(1, steps // 10)
 
 
-def _steps_per_turn(step: Step, effort: Effort) -> tuple[int, float]:
+def _steps_per_turn(step: Step, effort: Effort, timed: Timed) -> tuple[int, float]:
     """How many steps fill a turn, and how long one takes."""
     time.sleep(effort.pause)
     step()
     steps = 1
     while True:
-        begin = time.perf_counter()
-        for _ in range(steps):
-            step()
-        elapsed = time.perf_counter() - begin
+        elapsed = timed(step, steps)
         if elapsed >= effort.turn / 4:
             duration = max(elapsed, 1e-9) / steps
             return max(1, round(effort.turn / duration)), duration

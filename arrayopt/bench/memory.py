@@ -30,7 +30,7 @@ def needed(algorithm: str, numbers: Problem, sides: int) -> int:
         return numbers.nbytes * (2 * sides + 16)
     slots = find(algorithm).state_table
     arrays = 1 + sum(not slot.scalar for slot in slots)
-    return numbers.nbytes * (arrays * sides + 4)
+    return numbers.nbytes * (arrays * sides + 4) * (1 + len(numbers.others))
 
 
 def rounds(

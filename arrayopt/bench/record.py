@@ -49,6 +49,8 @@ def record(
             Of Python and the packages; null where one is not installed.
         ``"threads"``, ``"dtype"``, ``"quick"``
             What all steps have in common.
+        ``"device"``
+            The name of the GPU, and the version of CuPy; null if it was measured on the host.
         ``"memory"``
             Bytes read and written per second at the start of the run, with as many threads as a
             side has: ``"copy"`` by ``numpy.copyto`` from one large array to another, ``"in place"``
@@ -87,6 +89,7 @@ def record(
         "threads": settings.threads,
         "dtype": "float32",
         "quick": settings.quick,
+        "device": settings.place.device if settings.place else None,
         "memory": dict(memory),
         "busy_cores": busy,
         "workloads": {name: _workload(name, settings.quick) for name in names},
@@ -133,7 +136,8 @@ def caption(record: Mapping[str, Any]) -> str:
     """On which machine, and how, it was measured."""
     plural = "" if record["threads"] == 1 else "s"
     return (
-        f"{record['machine']['cpu']}, {record['dtype']}, {record['threads']} thread{plural} a side"
+        f"{record.get('device') or record['machine']['cpu']}, {record['dtype']}, "
+        f"{record['threads']} thread{plural} a side"
         f"{', reduced parameters' if record['quick'] else ''}"
     )
 

@@ -21,7 +21,7 @@ __all__ = ["DOUBT", "EXPLANATION", "OF_MEMORY", "console", "introduction", "prog
 #: Wide enough for the tables of all rivals, where there is no terminal.
 WIDTH = 104
 
-#: What the parameters of a row are.
+#: What the parameters of a row are, on the host.
 ARRAYS = {"arrayopt": "NumPy", "arrayopt-torch": "torch"}
 
 EXPLANATION = """\
@@ -72,7 +72,9 @@ def introduction(
         [
             ", ".join(found),
             f"{here['cpu']}, {here['cores']} cores, {here['system']}",
-            f"float32, {settings.threads} thread{plural} a side",
+            f"float32, {settings.threads} thread{plural} a side"
+            if settings.place is None
+            else f"float32, on {settings.place.device}",
             f"Memory, read and written: copying {memory['copy'] / 1e9:.1f} GB/s, negating in place "
             f"{memory['in place'] / 1e9:.1f} GB/s",
             *(f"Without {library}, which is missing: {how}" for library, how in missing.items()),
@@ -116,7 +118,8 @@ def table(workload: str, results: Sequence[Result], settings: Settings) -> Group
     for algorithm in dict.fromkeys(result.algorithm for result in results):
         own = {r.contender: r for r in results if r.algorithm == algorithm}
         for number, name in enumerate(name for name in OURS if name in own):
-            cells = _cells(own[name], own, rivals)
+            arrays = settings.place.arrays if settings.place else ARRAYS
+            cells = [arrays[name], *_cells(own[name], own, rivals)]
             cells += _traffic(own[name], yardsticks) if moved else []
             grid.add_row("" if number else algorithm, *cells)
     return Group(Text(_title(workload, settings.quick), style="bold"), grid)
@@ -132,9 +135,8 @@ def _title(name: str, quick: bool) -> str:
 
 
 def _cells(ours: Result, own: Mapping[str, Result], rivals: Sequence[str]) -> list[Text | str]:
-    """A row without its first cell: one of arrayopt's results, beside those of the rivals."""
+    """One of arrayopt's results, beside those of the rivals."""
     return [
-        ARRAYS[ours.contender],
         duration(ours.timing.median) if ours.timing else _why_not(ours),
         *(_ratio(own.get(name), ours.contender) for name in rivals),
     ]

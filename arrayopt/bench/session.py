@@ -11,7 +11,7 @@ from typing import Any
 import arrayopt
 from arrayopt.bench import report
 from arrayopt.bench.comparison import Result, Settings, compare
-from arrayopt.bench.measure import YARDSTICKS, bandwidth, take_turns
+from arrayopt.bench.measure import bandwidth, take_turns
 from arrayopt.bench.neighbours import TOLERATED, watch
 from arrayopt.bench.record import record
 from arrayopt.bench.workloads import WORKLOADS, problem
@@ -49,7 +49,9 @@ def session(
         screen.print(report.introduction(settings, memory, missing), soft_wrap=True)
         for workload, algorithms in cases.items():
             shapes = WORKLOADS[workload].shapes_of(settings.quick)
-            numbers = problem(shapes, rows=WORKLOADS[workload].rows)
+            rows = WORKLOADS[workload].rows
+            place = settings.place
+            numbers = place.numbers(shapes, rows) if place else problem(shapes, rows=rows)
             found: list[Result] = []
             for algorithm in algorithms:
                 found += compare(
@@ -79,8 +81,8 @@ def session(
 
 def measure_memory(settings: Settings) -> dict[str, float]:
     """Bytes read and written per second, by the names of the yardsticks."""
-    yardsticks = {name: make(settings.threads) for name, make in YARDSTICKS.items()}
-    timings = take_turns(yardsticks, settings.effort)
+    yardsticks = {name: make(settings.threads) for name, make in settings.yardsticks.items()}
+    timings = take_turns(yardsticks, settings.effort, settings.timed)
     return {name: bandwidth(timing) for name, timing in timings.items()}
 
 

@@ -141,11 +141,14 @@ class Problem:
         Their gradients, the same in every step.
     tensors : list of torch.Tensor
         The gradients as tensors, once somebody has made them.
+    others : list of Problem
+        Further sets of numbers, which take turns with these.
     """
 
     starts: list[NDArray[Any]]
     grads: list[Any]
     tensors: list[Any] = field(default_factory=list)
+    others: list[Problem] = field(default_factory=list)
 
     @property
     def sparse(self) -> bool:
@@ -163,7 +166,9 @@ class Problem:
         return sum(start.nbytes for start in self.starts)
 
 
-def problem(shapes: Shapes, dtype: str = "float32", rows: int | None = None) -> Problem:
+def problem(
+    shapes: Shapes, dtype: str = "float32", rows: int | None = None, seed: int = 0
+) -> Problem:
     """Numbers for parameters of these shapes, the same in every call.
 
     Parameters
@@ -174,6 +179,8 @@ def problem(shapes: Shapes, dtype: str = "float32", rows: int | None = None) -> 
         The dtype of parameters and gradients.
     rows : int, optional
         How many rows of each have a gradient, if these are to be sparse.
+    seed : int, default 0
+        Which numbers.
 
     Returns
     -------
@@ -189,7 +196,7 @@ def problem(shapes: Shapes, dtype: str = "float32", rows: int | None = None) -> 
     >>> [start.shape for start in numbers.starts]
     [(2, 3), (3,)]
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     kind: Any = np.dtype(dtype).type
     scale = kind(0.02)
     starts = [rng.standard_normal(shape, np.float32).astype(kind) * scale for shape in shapes]

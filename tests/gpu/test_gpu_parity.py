@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from specs import BY_NAME, CASES, Spec, case_id
-from test_parity import Ours, Theirs, draw, error, gradients, relative_difference, ulps
+from test_parity import Ours, Theirs, compare_errors, draw, gradients, relative_difference
 
 import arrayopt as optim
 from arrayopt import clip_grad, swa_utils
@@ -95,17 +95,8 @@ def test_single_precision_is_as_exact_as_torch(
     double = np.result_type(dtype, np.float64)
     exact = Theirs(spec, options, double, start=dtype)
     theirs = Rival(machine, spec, options, dtype)
-    forloop, *others = sides = [OnDevice(machine, spec, options | way, dtype) for way in WAYS]
-    for grads in gradients(dtype, min(300, machine.steps)):
-        for side in (exact, theirs, *sides):
-            side.step(grads)
-    for name in exact.values():
-        bound = spec.bounds.single * error(theirs.values(), exact.values(), name)
-        for side in sides:
-            assert error(side.values(), exact.values(), name) <= bound
-        for side in others:
-            for a, b in zip(forloop.values()[name], side.values()[name], strict=True):
-                assert ulps(a, b) <= spec.bounds.ulps
+    sides = [OnDevice(machine, spec, options | way, dtype) for way in WAYS]
+    compare_errors(spec, exact, theirs, sides, gradients(dtype, min(300, machine.steps)))
 
 
 @cases

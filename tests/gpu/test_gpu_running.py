@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from specs import CASES, Spec, case_id
 from test_capture import REPLAYED, WARM, Run, runs
 from test_parity import draw
 
 import arrayopt as optim
+from arrayopt import checkpoint
 
 cases = pytest.mark.parametrize(("spec", "options"), [*CASES], ids=case_id)
 
@@ -130,3 +132,27 @@ def test_steps_that_are_skipped_on_the_device(machine: Any, name: str) -> None:
         else:
             plain.step()
     run.same(plain)
+
+
+def test_tensors_of_torch_are_saved(machine: Any, tmp_path: Any) -> None:
+    model = {"w": torch.arange(1e6, device=machine.rival).reshape(1000, 1000).T}
+    checkpoint.save(tmp_path, model=model)
+    fresh = {"w": torch.zeros(1000, 1000, device=machine.rival)}
+    checkpoint.load(tmp_path, model=fresh)
+    assert torch.equal(fresh["w"], model["w"])
+
+
+def test_checkpoints(machine: Any, tmp_path: Any) -> None:
+    cupy = machine.cupy
+    params = [*map(cupy.asarray, draw(np.random.default_rng(0), "float32"))]
+    grads = [*map(cupy.asarray, draw(np.random.default_rng(1), "float32"))]
+    opt = optim.Adam(params)
+    opt.step(grads=grads)
+    checkpoint.save(tmp_path, model=params, optimizer=opt)
+    others = [*map(cupy.zeros_like, params)]
+    restored = optim.Adam(others)
+    checkpoint.load(tmp_path, model=others, optimizer=restored)
+    for each in (opt, restored):
+        each.step(grads=grads)
+    for array, expected in zip(others, params, strict=True):
+        np.testing.assert_array_equal(array.get(), expected.get())
