@@ -378,6 +378,14 @@ def test_pictures_beside_each_other_have_curves_told_apart_and_one_legend():
     assert axes[2].get_legend()
 
 
+def test_the_legend_can_be_left_out():
+    figure = plot_trajectories(problems.ravine(), RUNS, 5, legend=False)
+    assert not figure.legends
+    ax = Figure().subplots()
+    plot_trajectories(problems.ravine(), RUNS, 5, legend=False, ax=ax)
+    assert ax.get_legend() is None
+
+
 def test_it_draws_paths_on_axes_that_are_given():
     figure = Figure()
     left, right = figure.subplots(1, 2)

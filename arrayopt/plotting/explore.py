@@ -74,7 +74,7 @@ class Exploration:
         columns = 2 if len(self._at) == 4 else min(COLUMNS, len(self._at))
         rows = -(-len(self._at) // columns)
         width = min(WIDTH / columns, self._size[0])
-        height = max(2.6, width * self._size[1] / self._size[0])
+        height = max(1.8, width * self._size[1] / self._size[0])
         figure = new_figure(width * columns, height * rows)
         figure.get_layout_engine().set(w_pad=PAD)
         places = figure.subfigures(rows, columns, squeeze=False).ravel()

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_end", "draw_path", "draw_surface", "levels", "plot_trajectories", "surface_axes"]
 
-#: Points of the grid along each axis, and how dark the highest parts are, so that paths stand out.
-GRID, DARKEST = 301, 0.36
+#: At least and at most so many points of the grid along each axis; between, one for so many dots.
+COARSE, GRID, DOTS = 101, 301, 1.5
+
+#: How dark the highest parts are, so that paths stand out.
+DARKEST = 0.36
 
 #: One side may be so many times as long as the other, and both still have the same scale.
 MOST_OBLONG = 3.5
@@ -115,7 +118,8 @@ def draw_surface(ax: Axes, problem: Problem, limits: Any, colorbar: bool) -> lis
     """Draw the contours and the minima of a problem; return what stands for the minima."""
     from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
-    x, y = (np.linspace(low, high, GRID) for low, high in limits)
+    points = int(np.clip(max(ax.bbox.size) / DOTS, COARSE, GRID))
+    x, y = (np.linspace(low, high, points) for low, high in limits)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     height = np.asarray(problem.fun(grid)) - problem.minimum
     steps, logarithmic = levels(height)
