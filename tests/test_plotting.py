@@ -29,7 +29,7 @@ from arrayopt.plotting import (
 from arrayopt.plotting.paths import SPACING, exit_point, inside, marked_steps
 from arrayopt.plotting.style import COLORS, MARKERS, STYLES, look
 from arrayopt.plotting.surface import levels
-from arrayopt.problems import Trajectory, trajectories, trajectory
+from arrayopt.problems import Formulas, Problem, Trajectory, trajectories, trajectory
 
 SQUARE = np.array([[0.0, 1.0], [0.0, 1.0]])
 
@@ -342,6 +342,27 @@ def test_contours_of_a_flat_or_infinite_function():
     assert np.isfinite(steps).all()
 
 
+def test_small_axes_ask_for_fewer_values():
+    asked = []
+    bowl = Problem(
+        "bowl",
+        Formulas(lambda x: asked.append(x.shape) or (x * x).sum(-1), lambda x: 2 * x, None),
+        minima=[(0, 0)],
+        minimum=0.0,
+        start=(1, 1),
+        domain=((-2, 2), (-2, 2)),
+    )
+    for width in (1, 3, 9):
+        asked.clear()
+        ax = plotting.new_figure(width, 3).subplots()
+        dots = max(ax.bbox.size)
+        plot_trajectories(bowl, np.ones((2, 2)), ax=ax)
+        ((points, _, _),) = asked
+        assert points in (101, 301) or points == pytest.approx(dots / 1.5, abs=1)
+        assert points >= min(301, dots / 2)
+    assert points == 301
+
+
 def test_the_scale_tells_the_values_of_the_contours():
     figure = plot_trajectories(problems.saddle(), [optim.Adam], steps=1)
     (bar,) = figure.axes[0].child_axes
@@ -376,14 +397,6 @@ def test_pictures_beside_each_other_have_curves_told_apart_and_one_legend():
     assert not any(panel.get_legend() for panel in axes)
     plot_loss_curves({"Adam": way}, ax=axes[2])
     assert axes[2].get_legend()
-
-
-def test_the_legend_can_be_left_out():
-    figure = plot_trajectories(problems.ravine(), RUNS, 5, legend=False)
-    assert not figure.legends
-    ax = Figure().subplots()
-    plot_trajectories(problems.ravine(), RUNS, 5, legend=False, ax=ax)
-    assert ax.get_legend() is None
 
 
 def test_it_draws_paths_on_axes_that_are_given():
