@@ -76,7 +76,7 @@ class Exploration:
         width = min(WIDTH / columns, self._size[0])
         height = max(1.8, width * self._size[1] / self._size[0])
         figure = new_figure(width * columns, height * rows)
-        figure.get_layout_engine().set(w_pad=PAD)
+        figure.set_layout_engine("constrained", w_pad=PAD)
         places = figure.subfigures(rows, columns, squeeze=False).ravel()
         for place, values in zip(places, self._at):
             self._draw(place.subplots(), **(self._start | values))
