@@ -59,6 +59,7 @@ numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows th
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # equations in outputs are equations
 myst_enable_extensions = [
     "amsmath",
     "attrs_block",

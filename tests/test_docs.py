@@ -66,12 +66,11 @@ for each in MODULES:
 #: How many bytes the site may have.
 WEIGHT = 15_000_000
 
-#: One page of each kind.
+#: One page of each kind, and all notebooks.
 KINDS = [
     "index.html",
     "quick_start.html",
     "guide/schedules.html",
-    "01_quick_start.html",
     "coming_from_torch.html",
     "differences_from_torch.html",
     "how_it_works.html",
@@ -80,6 +79,7 @@ KINDS = [
     "generated/api/arrayopt.Adam.html",
     "generated/api/arrayopt.minimize.html",
     "search.html",
+    *(f"{notebook.stem}.html" for notebook in sorted(NOTEBOOKS.glob("*.ipynb"))),
 ]
 
 #: Of a desktop and of a telephone.
@@ -228,6 +228,9 @@ def test_a_page_of_each_kind_is_whole(address: str, browser: Any, width: int, th
         assert browser.execute_script(wider) <= 0, page
         errors = "return document.querySelectorAll('mjx-merror, .problematic').length"
         assert browser.execute_script(errors) == 0, page
+        source = r"""return [...document.querySelectorAll("article p")].map(p => p.textContent)
+            .filter(text => /\$\$|\\begin\{|\\\(/.test(text))"""
+        assert browser.execute_script(source) == [], page
         hosts = """return performance.getEntriesByType("resource").map(e => new URL(e.name).host)
             .filter(host => host !== location.host)"""
         assert browser.execute_script(hosts) == [], page
