@@ -52,12 +52,14 @@ autodoc_default_options = {"no-value": True}
 autodoc_typehints = "none"  # types stand in the section Parameters
 maximum_signature_line_length = 60
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
 
 # Notebooks and pages: the stored outputs are shown
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # equations in outputs are equations
 myst_enable_extensions = [
     "amsmath",
     "attrs_block",
@@ -78,25 +80,29 @@ def measured() -> dict[str, str]:
     record = json.loads(MEASURED.read_text())
     known = {name: number for name, number in record["versions"].items() if number}
     versions = ", ".join(f"{name} {number}" for name, number in known.items())
-    lines = [f"Measured on: {caption(record)}.", f"Versions: {versions}."]
+    lines = [f"Measured on: {caption(record)}. Versions: {versions}."]
     if record["quick"]:
         lines.append(
-            "**This is a short run (`--quick`) of few turns, on reduced parameters: it shows that "
-            "all of it works, and says little of how fast it is.**"
+            ":::{warning}\nThis is a short run (`--quick`), of few turns, on reduced parameters: "
+            "it shows that all of it works, and says little of how fast it is.\n:::"
         )
     if record["busy_cores"] and record["busy_cores"] > TOLERATED:
         busy = f"{record['busy_cores']:.1f}"
-        lines.append(f"**Other processes kept {busy} cores busy meanwhile: do not trust it.**")
+        lines.append(f":::{{warning}}\nOther processes kept {busy} cores busy meanwhile.\n:::")
     charts = [
-        f"## {entry['title']}\n\n![{name}](generated/pictures/bench_{name}.png)"
+        f"### {entry['title'][0].upper()}{entry['title'][1:]}\n\n"
+        f"![Speed-ups on {name}](generated/pictures/bench_{name}.png){{.wide}}"
         for name, entry in record["workloads"].items()
     ]
-    return {"measured": "\n".join(lines), "charts": "\n\n".join(charts)}
+    return {"measured": "\n\n".join(lines), "charts": "\n\n".join(charts)}
 
 
 myst_substitutions = measured()
 
 # The pages
+
+#: What has nothing beside it that a sidebar could list.
+ALONE = ("index", "quick_start", "coming_from_torch", "_modules/**")
 
 html_theme = "pydata_sphinx_theme"
 html_title = "arrayopt"
@@ -106,7 +112,7 @@ html_favicon = LOGO = "_static/logo.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
-html_sidebars = {"index": [], "_modules/**": []}
+html_sidebars = {page: [] for page in ALONE}
 html_theme_options = {
     "logo": {"text": project, "image_light": LOGO, "image_dark": LOGO},
     "header_links_before_dropdown": 5,
@@ -127,7 +133,8 @@ def strip_code(app: Any, doctree: nodes.document) -> None:
     """Take away the empty line that ends an example, which doctest needs and nobody else."""
     for node in doctree.findall(nodes.literal_block):
         if isinstance(node[0], nodes.Text):
-            node.children = [nodes.Text(node.astext().rstrip())]
+            node.rawsource = node.astext().rstrip()
+            node.children = [nodes.Text(node.rawsource)]
 
 
 def copy_mathjax(app: Any, error: Exception | None) -> None:

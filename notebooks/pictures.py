@@ -23,15 +23,18 @@ MEASURED = Path(__file__).parent / "benchmarks.json"
 
 
 def paths() -> Figure:
-    """Four optimizers on their way through Rosenbrock's valley."""
-    problem = problems.rosenbrock()
+    """Five optimizers on Beale's function."""
+    problem = problems.beale()
     runs = [
-        (optim.SGD, {"lr": 1e-3}),
-        (optim.SGD, {"lr": 1e-4, "momentum": 0.95}),
+        (optim.SGD, {"lr": 0.005}),
+        (optim.SGD, {"lr": 0.002, "momentum": 0.9}),
         (optim.Adam, {"lr": 0.1}),
-        (optim.Adagrad, {"lr": 0.7}),
+        (optim.RMSprop, {"lr": 0.03}),
+        (optim.Adagrad, {"lr": 0.5}),
     ]
-    return plotting.plot_trajectories(problem, problems.trajectories(problem, runs, 400))
+    figure = plotting.plot_trajectories(problem, problems.trajectories(problem, runs, 400))
+    figure.set_size_inches(8, 3.2)
+    return figure
 
 
 def schedules() -> Figure:

@@ -545,6 +545,32 @@ def test_the_command_prints_tables_and_writes_files(bench, tmp_path):
     assert (optim.get_num_threads(), torch.get_num_threads()) == before
 
 
+def test_what_was_measured_is_drawn_again(tmp_path, capsys):
+    ratios = {"ratio": 0.25, "ratio_torch_tensors": None, "bytes_moved": None}
+    names = {"workload": "1x100", "algorithm": "SGD", "contender": "torch"}
+    whole = {"schema": 1, "machine": {"cpu": "a processor"}, "dtype": "float32", "threads": 1}
+    whole |= {"quick": False, "results": [names | ratios]}
+    file, picture = tmp_path / "all.json", tmp_path / "all.svg"
+    file.write_text(json.dumps(whole))
+    draw = ["bench", "--from", str(file), "--plot", str(picture)]
+    assert main(draw) == 0
+    assert "<svg" in picture.read_text()
+    picture.unlink()
+    for arguments, message in [
+        ([*draw, "--quick"], "without --quick"),
+        (draw[:3], "needs --plot FILE"),
+        ([*draw, "--algorithm=Adam"], "has nothing of such an algorithm and workload"),
+        ([*draw[:2], str(tmp_path / "none.json"), *draw[3:]], "none.json"),
+    ]:
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    for text in ("[1]", "{", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "results": [[]]}'):
+        file.write_text(text)
+        assert main(draw) == 2
+        assert "is no record of `arrayopt bench --json`" in capsys.readouterr().err
+    assert not picture.exists()
+
+
 def test_checkpoints_are_timed_beside_plain_files(bench, tmp_path):
     status, output, _ = bench("--checkpoint", str(tmp_path))
     assert status == 0, output

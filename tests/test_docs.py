@@ -66,12 +66,11 @@ for each in MODULES:
 #: How many bytes the site may have.
 WEIGHT = 15_000_000
 
-#: One page of each kind.
+#: One page of each kind, and all notebooks.
 KINDS = [
     "index.html",
     "quick_start.html",
     "guide/schedules.html",
-    "01_quick_start.html",
     "coming_from_torch.html",
     "differences_from_torch.html",
     "how_it_works.html",
@@ -80,6 +79,7 @@ KINDS = [
     "generated/api/arrayopt.Adam.html",
     "generated/api/arrayopt.minimize.html",
     "search.html",
+    *(f"{notebook.stem}.html" for notebook in sorted(NOTEBOOKS.glob("*.ipynb"))),
 ]
 
 #: Of a desktop and of a telephone.
@@ -228,6 +228,9 @@ def test_a_page_of_each_kind_is_whole(address: str, browser: Any, width: int, th
         assert browser.execute_script(wider) <= 0, page
         errors = "return document.querySelectorAll('mjx-merror, .problematic').length"
         assert browser.execute_script(errors) == 0, page
+        source = r"""return [...document.querySelectorAll("article p")].map(p => p.textContent)
+            .filter(text => /\$\$|\\begin\{|\\\(/.test(text))"""
+        assert browser.execute_script(source) == [], page
         hosts = """return performance.getEntriesByType("resource").map(e => new URL(e.name).host)
             .filter(host => host !== location.host)"""
         assert browser.execute_script(hosts) == [], page
@@ -311,7 +314,7 @@ def test_the_charts_come_from_what_was_measured(tmp_path: Path, site: Path) -> N
     for name in record["workloads"]:
         assert (site / "_images" / f"bench_{name}.png").exists()
     page = (site / "benchmarks.html").read_text()
-    assert ("--quick</span></code>) of few turns" in page) == record["quick"]
+    assert ("This is a short run" in page) == record["quick"]
     assert record["machine"]["cpu"] in page
     target = tmp_path / "all.svg"
     assert main(["bench", "--from", f"{NOTEBOOKS / 'benchmarks.json'}", "--plot", f"{target}"]) == 0

@@ -225,13 +225,14 @@ def _drawn(args: argparse.Namespace) -> list[str]:
             if result.algorithm in (args.algorithm or algorithms())
             and result.workload in (args.workload or WORKLOADS)
         ]
+        title = caption(record)
     except (ValueError, LookupError, TypeError) as error:
         raise CommandError(
             f"{args.read} is no record of `arrayopt bench --json`: {error}"
         ) from error
     if not results:
         raise CommandError(f"{args.read} has nothing of such an algorithm and workload")
-    chart(results, args.plot, caption(record))
+    chart(results, args.plot, title)
     return []
 
 
