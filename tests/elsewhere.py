@@ -1,8 +1,8 @@
 """Run the test suite with other versions than those of this environment.
 
-``elsewhere.py oldest`` takes the lowest version of every package that pyproject.toml states, on the lowest Python
-that it states; ``elsewhere.py 3.12 3.13`` takes other versions of Python, with the newest packages. What follows
-``--`` goes to pytest.
+``elsewhere.py oldest`` takes the lowest version of every package that pyproject.toml states, on
+the lowest Python that it states; ``elsewhere.py 3.12 3.13`` takes other versions of Python, with
+the newest packages. What follows ``--`` goes to pytest.
 """
 
 from __future__ import annotations

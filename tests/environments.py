@@ -1,4 +1,4 @@
-"""Environments in temporary folders, for what a user's machine would have; uv is used if it is there.
+"""Environments in temporary folders, as on a user's machine; uv makes them if it is there.
 
 What they install is read from pyproject.toml, so that no list is kept twice.
 """
@@ -26,7 +26,7 @@ HAS_UV = importlib.util.find_spec("uv") is not None
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> str:
-    """What a command prints. If it fails, that is an AssertionError which shows all that it said."""
+    """What a command prints. If it fails, an AssertionError shows all that it said."""
     apart = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     if "PIP_FIND_LINKS" in apart:  # uv looks where pip looks
         apart.setdefault("UV_FIND_LINKS", apart["PIP_FIND_LINKS"])
@@ -59,16 +59,14 @@ def lowest(requirement: str) -> str:
 
 
 def sources() -> list[str]:
-    """The files of the project: those that git knows, or in an unpacked sdist those that it lists."""
+    """The files of the project: those that git knows, or those that an unpacked sdist lists."""
     if (ROOT / ".git").exists():
         listing = run(
             "git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT
         ).splitlines()
     else:
         listing = (ROOT / "arrayopt.egg-info" / "SOURCES.txt").read_text().splitlines()
-    return sorted(
-        name for name in listing if (ROOT / name).is_file() and ".egg-info/" not in name
-    )
+    return sorted(name for name in listing if (ROOT / name).is_file() and ".egg-info/" not in name)
 
 
 def build(folder: Path, *options: str) -> tuple[Path, Path]:

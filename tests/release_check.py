@@ -1,7 +1,8 @@
-"""Build what would be released, install it as users would, and see whether it works: ``make release-check``.
+"""Build what would be released, install it as users would, and see whether it works.
 
-sdist and wheel are installed in empty environments without extras, the wheel with each extra; `smoke.py` runs
-there, outside the checkout. The sdist's own tests run in an environment made from the sdist alone.
+sdist and wheel are installed in empty environments without extras, the wheel with each extra;
+`smoke.py` runs there, outside the checkout. The sdist's tests are collected, and the quick ones
+run, in an environment made from the sdist alone.
 """
 
 from __future__ import annotations
