@@ -148,7 +148,7 @@ def check():
         script = Path(folder, "mine.py")
         script.write_text("def sgd(param, grad, state, lr=0.001):\n    return param - lr * grad\n")
         own = ("--script", f"{script}:sgd", "--option", "lr=0.1", "--algorithm", "SGD")
-        command("check", *own, "--against", "arrayopt", "--dtype", "float64", "--steps", "3")
+        command("check", *own, "--against", "arrayopt", "--dtype", "bfloat16", "--steps", "3")
 
 
 def beside_torch():
