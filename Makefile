@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHONS ?= 3.11 3.12 3.13 3.14
+PYTHONS ?= 3.11 3.12 3.13
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests notebooks check bench format clean
+.PHONY: help demo test lint types tests test-gpu notebooks docs check bench format clean
 .PHONY: release-check test-oldest test-pythons
 
 help:  ## list the targets
@@ -27,8 +27,18 @@ types: $(READY)  ## mypy --strict
 tests: $(READY)  ## pytest with doctests and branch coverage
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
 
+test-gpu: $(READY)  ## on an NVIDIA GPU: parity with torch and NumPy, graphs, streams (pip install cupy first)
+	$(BIN)/python -m pytest tests/gpu
+
 notebooks: $(READY)  ## run all notebooks afresh and store their outputs
 	$(BIN)/python tests/test_notebooks.py
+
+docs: $(READY)  ## the documentation site, in build/docs; a warning or a broken link is an error
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet \
+		-d build/doctrees notebooks build/docs
+	@echo "build/docs/index.html"
 
 check: $(READY)  ## every algorithm beside torch's, step by step
 	$(BIN)/python -m arrayopt check

@@ -15,7 +15,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arrayopt.namespace import Array
 from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, trace
@@ -23,6 +23,7 @@ from arrayopt.trace import Formula, Program, Rule, Structure, code_of, formula, 
 __all__ = [
     "Batch",
     "Executor",
+    "Guard",
     "Implementation",
     "Plan",
     "PlanningExecutor",
@@ -37,6 +38,8 @@ BUILTIN = {
     "array_api": "arrayopt.backends.array_api:ForLoop",
     "numpy_blocked": "arrayopt.backends.numpy_blocked:NumPyBlocked",
     "numba_fused": "arrayopt.backends.numba_fused:NumbaFused",
+    "cupy_packed": "arrayopt.backends.cupy_packed:CuPyPacked",
+    "cupy_fused": "arrayopt.backends.cupy_fused:CuPyFused",
 }
 #: The extras that bring what a built-in backend needs.
 EXTRAS = {"numba_fused": "numba"}
@@ -46,6 +49,21 @@ PRINTERS = {"numba": "numba_fused", "cuda": "cupy_fused"}
 FORMULAS = 8
 ENTRY_POINTS = "arrayopt.backends"
 SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
+
+
+class Guard(NamedTuple):
+    """What only the device knows of a step: arrays of shape (1,), float32, beside its batch.
+
+    Attributes
+    ----------
+    found_inf : array
+        The step changes nothing unless this is zero.
+    grad_scale : array
+        What gradients are divided by.
+    """
+
+    found_inf: Array
+    grad_scale: Array
 
 
 @dataclass(slots=True)
@@ -79,6 +97,25 @@ class Batch:
         How often the rule has been traced.
     prepared : dict of str to Structure
         What executors, by their names, have been prepared for.
+    guard : Guard, optional
+        What the device is to look at in this step.
+
+    Examples
+    --------
+    A step by hand, of what the optimizer would do with it:
+
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> w = np.array([3.0, -2.0])
+    >>> opt = arrayopt.SGD([w], lr=0.25)
+    >>> batch = Batch(
+    ...     rule=opt.rule, group=opt.param_groups[0], params=opt.param_groups[0]["params"],
+    ...     arrays=[w], grads=[np.array([4.0, 4.0])], states={}, scalars={},
+    ... )
+    >>> executor = find(w)
+    >>> executor.run(batch, executor.prepare(batch))
+    >>> w
+    array([ 2., -3.])
     """
 
     rule: Rule
@@ -93,6 +130,7 @@ class Batch:
     formula: Formula | None = None
     traced: int = 0
     prepared: dict[str, Structure] = field(default_factory=dict)
+    guard: Guard | None = None
 
     def trace(self) -> Program:
         """The program of this step.
@@ -124,12 +162,34 @@ class Executor(ABC):
         Whether it runs the program of a rule. If not, it runs the rule itself.
     language : str
         What its kernels are written in, such as "numba" or "cuda", if it can print them.
+    guards : bool
+        Whether `run` looks at the guard of a batch. If not, that is done around it.
+    captures : bool
+        Whether its steps can be captured in a CUDA graph; see `capture`.
+
+    Examples
+    --------
+    One that takes nothing away and gives nothing: it lets the for-loop do the work, and counts.
+
+    >>> import numpy as np
+    >>> from arrayopt.backends.array_api import ForLoop
+    >>> class Counting(ForLoop):
+    ...     name = "counting"
+    ...     runs = 0
+    ...
+    ...     def run(self, batch, program=None):
+    ...         self.runs += 1
+    ...         super().run(batch, program)
+    >>> Counting().accepts(np.zeros(3)), Counting().implementation
+    (True, 'for-loop')
     """
 
     name: ClassVar[str]
     implementation: ClassVar[Implementation]
     traces: ClassVar[bool] = True
     language: ClassVar[str] = ""
+    guards: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     @abstractmethod
     def accepts(self, array: Array) -> bool:
@@ -139,6 +199,13 @@ class Executor(ABC):
         """Why an array is left to a slower executor, although others of its library are taken.
 
         Empty if it is taken, and if it is of another library.
+        """
+        return ""
+
+    def trouble(self) -> str:
+        """What is missing for this executor to work here, such as a driver.
+
+        Empty if nothing is. To find out may take a while: it is asked for messages alone.
         """
         return ""
 
@@ -199,6 +266,22 @@ class Executor(ABC):
     def run(self, batch: Batch, program: Program | None) -> None:
         """Update data and state of `batch`."""
 
+    def capture(self, batch: Batch, program: Program) -> None:
+        """Launch the same on a stream that is capturing, with numbers that `renew` can replace.
+
+        What the graph reads is kept as long as the executor keeps anything of the batch.
+
+        Raises
+        ------
+        RuntimeError
+            If that cannot be done.
+        """
+        raise NotImplementedError(f"{self.name} cannot be captured")
+
+    def renew(self, batch: Batch, program: Program) -> None:
+        """Let the next replay of what was captured take the numbers of `program`."""
+        raise NotImplementedError(f"{self.name} cannot be captured")
+
 
 class Plan(Protocol):
     """How the programs of one structure are run on the arrays of one batch.
@@ -207,6 +290,32 @@ class Plan(Protocol):
     ----------
     structure : Structure
         That of the programs.
+
+    Examples
+    --------
+    One that looks up once what the operations are, for a single array without state:
+
+    >>> import numpy as np
+    >>> class Lookup:
+    ...     def __init__(self, structure, batch):
+    ...         self.structure = structure
+    ...         self.functions = [getattr(np, name) for name, _ in structure.operations]
+    ...
+    ...     def run(self, batch, program):
+    ...         values = [batch.arrays[0], batch.grads[0]]
+    ...         for function, (_, operands) in zip(self.functions, self.structure.operations):
+    ...             args = [values[k] if k >= 0 else program.constants[-1 - k] for k in operands]
+    ...             values.append(function(*args))
+    ...         batch.arrays[0][...] = values[dict(self.structure.outputs)["param"]]
+    >>> w = np.array([3.0, -2.0])
+    >>> batch = Batch(
+    ...     rule=lambda xp, param, grad, state, group: (param - group["lr"] * grad, {}),
+    ...     group={"lr": 0.25}, params=[w], arrays=[w], grads=[np.ones(2)], states={}, scalars={},
+    ... )
+    >>> program = batch.trace()
+    >>> Lookup(program.structure, batch).run(batch, program)
+    >>> w
+    array([ 2.75, -2.25])
     """
 
     structure: Structure
@@ -216,18 +325,45 @@ class Plan(Protocol):
 
 
 class PlanningExecutor(Executor):
-    """An executor that plans a batch once, and runs it by the plan as long as it stays the same."""
+    """An executor that plans a batch once, and runs it by the plan as long as it stays the same.
+
+    Examples
+    --------
+    Two steps of a batch, one plan:
+
+    >>> import numpy as np
+    >>> from arrayopt.backends.numpy_blocked import NumPyBlocked
+    >>> class Counting(NumPyBlocked):
+    ...     plans = 0
+    ...
+    ...     def plan(self, structure, batch):
+    ...         self.plans += 1
+    ...         return super().plan(structure, batch)
+    >>> executor, w = Counting(), np.array([3.0, -2.0])
+    >>> batch = Batch(
+    ...     rule=lambda xp, param, grad, state, group: (param - group["lr"] * grad, {}),
+    ...     group={"lr": 0.25}, params=[w], arrays=[w], grads=[np.ones(2)], states={}, scalars={},
+    ... )
+    >>> for _ in range(2):
+    ...     executor.run(batch, executor.prepare(batch))
+    >>> w, executor.plans
+    (array([ 2.5, -2.5]), 1)
+    """
 
     @abstractmethod
     def plan(self, structure: Structure, batch: Batch) -> Plan:
         """How programs of `structure` are to be run on `batch`."""
 
+    def planned(self, structure: Structure, batch: Batch) -> Plan:
+        """The plan by which `batch` was run last, or another one if that does not fit."""
+        plan: Plan | None = batch.memo.get(self.name)
+        if plan is None or plan.structure is not structure:
+            plan = batch.memo[self.name] = self.plan(structure, batch)
+        return plan
+
     def run(self, batch: Batch, program: Program | None) -> None:
         assert program is not None
-        plan = batch.memo.get(self.name)
-        if plan is None or plan.structure is not program.structure:
-            plan = batch.memo[self.name] = self.plan(program.structure, batch)
-        plan.run(batch, program)
+        self.planned(program.structure, batch).run(batch, program)
         if program.scalars:
             batch.scalars.update(program.scalars)
 
@@ -248,7 +384,13 @@ def _load() -> tuple[dict[str, Executor], dict[str, str]]:
 
 
 def available() -> Mapping[str, Executor]:
-    """The executors that can be used here, by name."""
+    """The executors that can be used here, by name.
+
+    Examples
+    --------
+    >>> available()["array_api"].implementation
+    'for-loop'
+    """
     return _load()[0]
 
 
@@ -258,7 +400,16 @@ def missing() -> Mapping[str, str]:
 
 
 def find(array: Array, implementation: Implementation | None = None) -> Executor | None:
-    """The fastest executor for `array`, or the fastest one of that `implementation`."""
+    """The fastest executor for `array`, or the fastest one of that `implementation`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> find(np.zeros(3), "foreach").name
+    'numpy_blocked'
+    >>> find(np.zeros(3, int), "foreach") is None
+    True
+    """
     for kind in SPEED if implementation is None else (implementation,):
         for executor in available().values():
             if executor.implementation == kind and executor.accepts(array):
@@ -277,6 +428,19 @@ def source(language: str, structure: Structure, dtype: str) -> str:
         If there is none.
     TraceError
         If there is no such kernel.
+
+    Examples
+    --------
+    >>> from arrayopt.trace import trace
+    >>> def rule(xp, param, grad, state, group):
+    ...     return param - group["lr"] * grad, {}
+    >>> structure = trace(rule, (), {}, {"lr": 0.1}).structure
+    >>> for line in source("numba", structure, "float64").splitlines()[-4:]:
+    ...     print(line.strip())
+    grad = load(grad_at, i, 1, 2, one)
+    t0 = c0 * grad
+    new_param = param - t0
+    store(param_at, i, 0, 2, one, new_param)
     """
     for executor in available().values():
         if executor.language == language:

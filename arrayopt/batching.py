@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from operator import is_, itemgetter
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from arrayopt import backend
 from arrayopt.backend import Batch, Executor, Implementation
 from arrayopt.namespace import (
     Array,
+    beside,
     castable,
     detach,
     device,
@@ -30,6 +32,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_data
+from arrayopt.scaling import Scaling, carry_out
 from arrayopt.sparse_grad import SparseGrad, as_sparse_grad, put_rows, take_rows
 from arrayopt.trace import Program, TraceError, trace
 from arrayopt.witness import Witness, witness
@@ -78,6 +81,26 @@ class StateSlot:
         ``"step"`` is incremented before the rule runs.
     when : str, optional
         The option that has to be on for the entry to exist.
+
+    Examples
+    --------
+    An average that begins with zeros, and a count of steps:
+
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> class Signs(arrayopt.Optimizer):
+    ...     state_table = (StateSlot("exp_avg"), StateSlot("step", initial=0, scalar=True))
+    ...
+    ...     def __init__(self, params, lr=0.1):
+    ...         super().__init__(params, {"lr": lr})
+    ...
+    ...     def rule(self, xp, param, grad, state, group):
+    ...         exp_avg = 0.5 * state["exp_avg"] + 0.5 * grad
+    ...         return param - group["lr"] / state["step"] * xp.sign(exp_avg), {"exp_avg": exp_avg}
+    >>> opt = Signs([np.zeros(2)])
+    >>> opt.step(grads=[np.array([4.0, -2.0])])
+    >>> opt.state_dict()["state"][0]
+    {'step': 1, 'exp_avg': array([ 2., -1.])}
     """
 
     name: str
@@ -159,6 +182,10 @@ class Work:
 
     def prepare(self) -> None:
         """Do all that can fail: allocate state, trace the rule, settle on an executor."""
+        with beside(self.batch.arrays[0]):
+            self._prepare()
+
+    def _prepare(self) -> None:
         batch = self.batch
         self.known = len(batch.states)
         if "step" in batch.scalars:
@@ -183,7 +210,8 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        self.update(self.executor)
+        with beside(batch.arrays[0]):
+            self.update(self.executor)
         changed = self.fresh or batch.rebind or len(batch.states) != self.known
         if changed and (batch.states or batch.scalars):  # (a rule without state leaves no entries)
             self.states = [state.setdefault(param, {}) for param in batch.params]
@@ -197,11 +225,12 @@ class Work:
             lasting = not batch.rebind and type(self) is Work
             self.witness = witness(batch.arrays, batch.grads, batch.states) if lasting else None
         batch.grads = []  # they are the caller's, who may want their memory back
+        batch.guard = None
         self.fresh = False
 
     def update(self, executor: Executor) -> None:
         """Carry out the program on the arrays of the batch."""
-        executor.run(self.batch, self.program)
+        carry_out(executor, self.batch, self.program)
 
 
 @dataclass(slots=True)
@@ -224,7 +253,7 @@ class RowWork(Work):
         touched = replace(
             batch, params=[Parameter(rows)], arrays=[rows], grads=[grad.values], states=states
         )
-        executor.run(touched, self.program)
+        carry_out(executor, touched, self.program)
         array = put_rows(array, grad.index, touched.arrays[0])
         for name, (entry,) in batch.states.items():
             batch.states[name] = [put_rows(entry, grad.index, touched.states[name][0])]
@@ -237,6 +266,13 @@ class Reading(NamedTuple):
 
     options: Mapping[str, Any]
     slots: tuple[StateSlot, ...]
+
+    def scaled(self, scaling: Scaling | None) -> Reading:
+        """The same, with what gradients are to be divided by, if the host knows of any."""
+        if scaling is None or scaling.divisor is None:
+            return self
+        options = {**self.options, "grad_scale": scaling.divisor}
+        return self._replace(options=MappingProxyType(options))
 
 
 class Agenda:
@@ -595,7 +631,7 @@ def _check_slots(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: 
 
 
 def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
-    """The gradient of `array`, checked; a sparse one coalesced, or else made dense.
+    """The gradient of `array`, checked; a sparse one with sums as its entries, or else made dense.
 
     Raises
     ------
@@ -613,10 +649,10 @@ def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
     grad = as_sparse_grad(grad)
     _check_grad(grad, array, label)
     try:
-        grad.check()  # its arrays may have changed since it was made
+        grad.check(wait=False)  # its arrays may have changed since it was made
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
-    return grad.to_dense() if densify else grad.coalesce()
+    return grad.to_dense() if densify else grad.summed()
 
 
 def _check_grad(grad: Any, array: Array, label: str) -> None:

@@ -13,6 +13,7 @@ from arrayopt.groups import is_bare
 from arrayopt.namespace import (
     Array,
     array_namespace,
+    beside,
     compute_dtype,
     convert,
     detach,
@@ -116,7 +117,8 @@ def clip_grad_norm_(
         immutable (of JAX) is replaced by a new
         ``.grad``. None stands for no gradient. One that is there several times counts as often
         in the norm, and is scaled once. Of sparse ones (`SparseGrad`, torch's COO) the values are
-        scaled; in the norm, those with the same index are summed first.
+        scaled; in the norm, those with the same index are summed first (to do so for a negative
+        `norm_type`, a GPU is waited for).
     max_norm : float
         The largest norm that is left as it is; at least 0.
     norm_type : float, default 2.0
@@ -227,7 +229,7 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = 
     TypeError, ValueError, RuntimeError
         As `clip_grad_norm_` does for `max_norm` and gradients; TypeError if a gradient is complex,
         since complex numbers have no order; ValueError if several entries of a sparse one have
-        the same index. No gradient has changed then.
+        the same index (to know, a GPU is waited for). No gradient has changed then.
 
     Examples
     --------
@@ -374,7 +376,7 @@ def _order(norm_type: Any) -> float:
 
 def _total_norm(grads: Sequence[_Gradient], order: float, error_if_nonfinite: bool) -> Array:
     """The norm of all gradients, entries of sparse ones with the same index summed."""
-    arrays = [g.values if g.sparse is None else g.sparse.coalesce().values for g in grads]
+    arrays = [g.values if g.sparse is None else g.sparse.sums(padded=order >= 0) for g in grads]
     total_norm = norm_of_arrays(arrays, order)
     if error_if_nonfinite and not math.isfinite(float(total_norm)):
         raise RuntimeError(
@@ -387,7 +389,7 @@ def _total_norm(grads: Sequence[_Gradient], order: float, error_if_nonfinite: bo
 def _scale(grads: Sequence[_Gradient], max_norm: float, total_norm: Array) -> None:
     """Scale the gradients, so that the norm that they are said to have is at most `max_norm`."""
     xp = array_namespace(total_norm)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), beside(total_norm):
         coefficient = xp.minimum(max_norm / (total_norm + 1e-6), xp.ones_like(total_norm))
     if isinstance(coefficient, np.generic) and coefficient == 1:
         return
@@ -414,9 +416,10 @@ def _change(grads: Sequence[_Gradient], function: Callable[[Array], Array]) -> N
 
     def change(block: list[Any]) -> None:
         for piece in block:
-            new = function(piece)
-            if new is not piece:
-                piece[...] = new
+            with beside(piece):
+                new = function(piece)
+                if new is not piece:
+                    piece[...] = new
 
     map_blocks(change, [values for values in in_place if isinstance(values, np.ndarray)])
     with np.errstate(all="ignore"):  # some libraries are made of NumPy

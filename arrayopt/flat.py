@@ -15,6 +15,7 @@ from arrayopt.namespace import (
     array_namespace,
     as_complex,
     as_real,
+    beside,
     compute_dtype,
     detach,
     device,
@@ -53,7 +54,8 @@ class Flat:
                 )
         self.xp = xp = array_namespace(arrays[0])
         dtype = xp.result_type(*map(compute_dtype, arrays))
-        self.like = xp.zeros((0,), dtype=dtype, device=device(arrays[0]))
+        with beside(arrays[0]):
+            self.like = xp.zeros((0,), dtype=dtype, device=device(arrays[0]))
         self.sizes = [math.prod(array.shape) * (1 + is_complex(array)) for array in arrays]
         self.size = sum(self.sizes)
 

@@ -39,6 +39,16 @@ class Functional(NamedTuple):
         ``init(params) -> state``.
     update : callable
         ``update(params, grads, state, **options) -> (params, state)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> form = arrayopt.functional(arrayopt.SGD, lr=0.25)
+    >>> params = {"w": np.array([3.0, -2.0])}
+    >>> params, state = form.update(params, {"w": 2 * params["w"]}, form.init(params))
+    >>> params
+    {'w': array([ 1.5, -1. ])}
     """
 
     init: Callable[[Any], dict[str, Any]]

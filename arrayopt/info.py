@@ -23,6 +23,7 @@ def info() -> str:
     """Versions, threads, backends and extras, as text at most 80 columns wide.
 
     No library is imported but those of the backends: versions are those of the package metadata.
+    A backend that needs a driver is asked for it.
     """
     optional = extras()
     packages = dict.fromkeys(package for names in optional.values() for package in names)
@@ -32,17 +33,18 @@ def info() -> str:
         *((name, _version(name) or "not installed") for name in ("numpy", "array-api-compat")),
         *((name, found) for name in packages if (found := _version(name))),
     ]
-    backends = [
-        (f"{name} ({executor.implementation})", _summary(executor))
-        for name, executor in backend.available().items()
-    ]
-    missing = list(backend.missing().items()) or [("none", "")]
+    backends: list[tuple[str, str]] = []
+    missing = list(backend.missing().items())
+    for name, executor in backend.available().items():
+        trouble = executor.trouble()
+        row = (f"{name} ({executor.implementation})", trouble or _summary(executor))
+        (missing if trouble else backends).append(row)
     return "\n\n".join(
         [
             _section("Versions", versions),
             f"Threads: {arrayopt.get_num_threads()} (ARRAYOPT_NUM_THREADS, set_num_threads)",
             _section("Backends", backends),
-            _section("Backends that cannot be imported", missing),
+            _section("Backends that cannot be used here", missing or [("none", "")]),
             _section("Optional extras", _extra_rows(optional)),
         ]
     )

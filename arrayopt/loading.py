@@ -9,7 +9,7 @@ from typing import Any
 
 from arrayopt import backend
 from arrayopt.batching import StateSlot, check_state_array, state_number
-from arrayopt.namespace import Array, convert, fill, is_array, is_writeable
+from arrayopt.namespace import Array, beside, convert, device, fill, is_array, is_writeable
 
 __all__ = ["read"]
 
@@ -100,7 +100,7 @@ def read(
                     state[param][name] = state_number(value, name, where)
                 elif state_table or _is_like(value, param.data):
                     check_state_array(value, param.data, name, where)
-                    kind = f"{type(param.data)} {param.data.dtype}"
+                    kind = f"{type(param.data)} {param.data.dtype} {device(param.data)}"
                     arrays.setdefault((name, kind), []).append((param, param.data, value))
                     state[param][name] = None  # keeps the order of the entries
                 else:
@@ -194,7 +194,8 @@ def _copies(targets: Sequence[Array], values: Sequence[Array]) -> list[Array]:
         return [convert(value, target) for target, value in zip(targets, values)]
     executor = backend.find(targets[0])
     assert executor is not None
-    copies = executor.allocate(targets, None)
+    with beside(targets[0]):
+        copies = executor.allocate(targets, None)
     for own, value in zip(copies, values):
         fill(own, value)
     return copies

@@ -7,6 +7,7 @@ out: bfloat16 on NumPy, and the pairs of reals behind a complex array.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ __all__ = [
     "array_namespace",
     "as_complex",
     "as_real",
+    "beside",
     "castable",
     "compute_dtype",
     "conditional",
@@ -27,9 +29,11 @@ __all__ = [
     "detach",
     "device",
     "duplicate",
+    "fetch",
     "fill",
     "filled_like",
     "is_array",
+    "is_capturing",
     "is_complex",
     "is_floating",
     "is_masked",
@@ -37,6 +41,7 @@ __all__ = [
     "is_writeable",
     "library",
     "overlaps_itself",
+    "reading_waits",
 ]
 
 Array: TypeAlias = Any
@@ -69,6 +74,61 @@ def device(array: Array) -> Any:
     return compat.device(array)
 
 
+def beside(array: Array) -> contextlib.AbstractContextManager[Any]:
+    """A context in which the device of `array` is the current one, where a library has one.
+
+    CuPy makes arrays on the current device, and runs its functions there.
+    """
+    if not _is_numpy(array) and compat.is_cupy_array(array):
+        context: contextlib.AbstractContextManager[Any] = array.device
+        return context
+    return _NOWHERE
+
+
+_NOWHERE = contextlib.nullcontext()
+
+
+def reading_waits(array: Array) -> bool:
+    """Whether the host has to wait for a device when it reads an element of `array`."""
+    if _is_numpy(array):
+        return False
+    if compat.is_torch_array(array):
+        return array.device.type not in ("cpu", "meta")
+    return bool(compat.is_cupy_array(array))
+
+
+def is_capturing(array: Array) -> bool:
+    """Whether what is launched on the device of `array` is recorded in a graph, and not done."""
+    if _is_numpy(array) or not compat.is_cupy_array(array):
+        return False
+    from cupy.cuda import get_current_stream
+
+    with beside(array):
+        return bool(get_current_stream().is_capturing())
+
+
+def fetch(number: Array) -> Callable[[], float]:
+    """Begin to bring a number to the host; what is returned waits for that, and for no more."""
+    if not compat.is_cupy_array(number):
+        kept = duplicate(number)
+        return lambda: float(kept)
+    from cupy.cuda import get_current_stream
+    from cupyx import empty_pinned
+
+    with beside(number):
+        stream = get_current_stream()
+        host = empty_pinned(number.shape, number.dtype)
+        number.get(stream=stream, out=host, blocking=False)
+        event = stream.record()
+
+    def wait() -> float:
+        if not event.done:
+            event.synchronize()
+        return float(host.item())
+
+    return wait
+
+
 def is_writeable(array: Array) -> bool:
     """Whether elements of `array` can be assigned."""
     return bool(compat.is_writeable_array(array))
@@ -91,7 +151,7 @@ def is_masked(obj: object) -> bool:
 
 def is_floating(array: Array) -> bool:
     """Whether the elements of `array` are real or complex floating-point numbers."""
-    if _is_numpy(array):
+    if _has_numpy_dtype(array):
         return array.dtype.kind in "fc" or array.dtype.name == "bfloat16"
     xp = array_namespace(array)
     return bool(xp.isdtype(array.dtype, ("real floating", "complex floating")))
@@ -99,7 +159,7 @@ def is_floating(array: Array) -> bool:
 
 def is_complex(array: Array) -> bool:
     """Whether the elements of `array` are complex numbers."""
-    if _is_numpy(array):
+    if _has_numpy_dtype(array):
         return bool(array.dtype.kind == "c")
     return bool(array_namespace(array).isdtype(array.dtype, "complex floating"))
 
@@ -109,7 +169,7 @@ def compute_dtype(array: Array) -> DType:
 
     That of its real and imaginary parts, and float32 for the half-precision types.
     """
-    if _is_numpy(array):
+    if _has_numpy_dtype(array):
         dtype = array.real.dtype
         return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
     xp = array_namespace(array)
@@ -180,7 +240,8 @@ def detach(array: Array) -> Array:
 
 def duplicate(array: Array) -> Array:
     """A copy of `array` with memory of its own, outside any graph."""
-    return array_namespace(array).astype(detach(array), array.dtype, copy=True)
+    with beside(array):
+        return array_namespace(array).astype(detach(array), array.dtype, copy=True)
 
 
 def filled_like(array: Array, fill: Any) -> Array:
@@ -188,6 +249,11 @@ def filled_like(array: Array, fill: Any) -> Array:
 
     The number may be a 0-d array of the same library, which an autodiff library sees.
     """
+    with beside(array):
+        return _filled_like(array, fill)
+
+
+def _filled_like(array: Array, fill: Any) -> Array:
     xp = array_namespace(array)
     if is_array(fill):
         value = fill * (1 + 1j) if is_complex(array) else fill
@@ -225,7 +291,9 @@ def convert(value: Any, like: Array) -> Array:
         value = value.detach()
     if not is_array(value) or library(value) != library(like):
         value = xp.asarray(_plain(value))
-    return compat.to_device(xp.astype(value, like.dtype), device(like))
+    with beside(value):
+        value = xp.astype(value, like.dtype)
+    return compat.to_device(value, device(like))
 
 
 def fill(array: Array, value: Array) -> None:
@@ -233,7 +301,8 @@ def fill(array: Array, value: Array) -> None:
     if hasattr(value, "read_into"):
         value.read_into(array)
     else:
-        detach(array)[...] = convert(value, array)
+        with beside(array):
+            detach(array)[...] = convert(value, array)
 
 
 def _plain(value: Any) -> Any:
@@ -244,6 +313,11 @@ def _plain(value: Any) -> Any:
     value = np.asarray(value)
     dtype = np.float32 if value.dtype.name == "bfloat16" else value.dtype.newbyteorder("=")
     return np.array(value, dtype, order="C")
+
+
+def _has_numpy_dtype(array: Array) -> bool:
+    """Whether the dtype is NumPy's, which may be bfloat16, unknown to the standard."""
+    return _is_numpy(array) or bool(compat.is_cupy_array(array))
 
 
 def _is_numpy(array: Array) -> bool:

@@ -17,6 +17,7 @@ from arrayopt.namespace import (
     Array,
     DType,
     array_namespace,
+    beside,
     compute_dtype,
     convert,
     device,
@@ -50,12 +51,15 @@ def norm_of_arrays(arrays: Sequence[Array], order: float) -> Array:
     one_of_each = {array.dtype: array for array in arrays}.values()
     double = any(array_namespace(a).finfo(compute_dtype(a)).bits > 32 for a in one_of_each)
     dtype = _widest(arrays[0])[0] if double else xp.float32
-    zero = xp.zeros((), dtype=dtype, device=device(arrays[0]))
+    with beside(arrays[0]):
+        zero = xp.zeros((), dtype=dtype, device=device(arrays[0]))
     if not places:
         return zero[()]
     first, *others = [_block_norms(members, order) for members in places.values()]
-    norms = array_namespace(first).concat([first, *[convert(norms, first) for norms in others]])
-    return convert(_norm(norms, order), zero)[()]
+    with beside(first):
+        norms = array_namespace(first).concat([first, *[convert(norms, first) for norms in others]])
+        total = _norm(norms, order)
+    return convert(total, zero)[()]
 
 
 def map_blocks(function: Callable[[list[Any]], Any], arrays: Sequence[Any]) -> list[Any]:
@@ -84,6 +88,11 @@ def place(array: Array) -> tuple[str, str]:
 
 def _block_norms(arrays: Sequence[Array], order: float) -> Array:
     """The norms of the blocks of arrays of one library and device, as a vector."""
+    with beside(arrays[0]):
+        return _norms_here(arrays, order)
+
+
+def _norms_here(arrays: Sequence[Array], order: float) -> Array:
     xp = array_namespace(arrays[0])
     if order == 0:  # counts the arrays that have an element other than zero
         return xp.stack([xp.astype(xp.any(array), _widest(array)[0]) for array in arrays])

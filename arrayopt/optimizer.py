@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from arrayopt import loading
+from arrayopt.backend import Guard
 from arrayopt.batching import (
     Agenda,
     Gradients,
@@ -25,6 +26,7 @@ from arrayopt.batching import (
     data_of,
     reports,
 )
+from arrayopt.capture import Captured, capture, is_captured, renew
 from arrayopt.groups import (
     Group,
     Known,
@@ -35,9 +37,10 @@ from arrayopt.groups import (
     read_params,
 )
 from arrayopt.hooks import Hooks, RemovableHandle
-from arrayopt.namespace import Array, is_array, is_sparse
+from arrayopt.namespace import Array, device, duplicate, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
+from arrayopt.scaling import Scaling, Skippable, read_scaling
 from arrayopt.trace import TraceError, unpack
 
 __all__ = [
@@ -57,14 +60,29 @@ _NOT_OPTIONS = frozenset({"params", "param_names"})
 
 #: Keys that learning-rate schedulers and their users put into groups.
 _ANNOTATIONS = frozenset(
-    {"name", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
+    {
+        "capturable",
+        "name",
+        "initial_lr",
+        "max_lr",
+        "min_lr",
+        "base_momentum",
+        "max_momentum",
+        "swa_lr",
+    }
 )
 
 #: Attributes that are not copied or pickled.
 _TRANSIENT = frozenset(
     {
+        "_captured",
+        "_captured_flag",
+        "_graphs",
         "_known",
         "_last",
+        "_skippable",
+        "found_inf",
+        "grad_scale",
         "_step_pre_hooks",
         "_step_post_hooks",
         "_state_dict_pre_hooks",
@@ -90,6 +108,16 @@ def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
     Returns
     -------
     RemovableHandle
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> def tell(optimizer, args, kwargs):
+    ...     print(type(optimizer).__name__, optimizer.step_count)
+    >>> with arrayopt.register_optimizer_step_pre_hook(tell):
+    ...     arrayopt.SGD([np.zeros(2)]).step(grads=[np.ones(2)])
+    SGD 0
     """
     return RemovableHandle(_global_pre_hooks, hook)
 
@@ -105,6 +133,21 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     Returns
     -------
     RemovableHandle
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> steps = []
+    >>> handle = arrayopt.register_optimizer_step_post_hook(
+    ...     lambda optimizer, args, kwargs: steps.append(optimizer.step_count)
+    ... )
+    >>> opt = arrayopt.SGD([np.zeros(2)])
+    >>> opt.step(grads=[np.ones(2)])
+    >>> handle.remove()
+    >>> opt.step(grads=[np.ones(2)])
+    >>> steps
+    [1]
     """
     return RemovableHandle(_global_post_hooks, hook)
 
@@ -215,9 +258,19 @@ class Optimizer:
     #: Options that a group cannot change.
     fixed_options: ClassVar[Mapping[str, Any]] = {}
 
+    #: What the next steps divide their gradients by, and whether they are skipped: numbers, or
+    #: arrays of one. On a GPU, the host does not read them. (There are no such attributes until
+    #: they are set, as torch's GradScaler wants it.)
+    grad_scale: Any
+    found_inf: Any
+
     #: What has been read of the groups, and what may be done again, by the numbers of the groups.
     _known: dict[int, Known]
     _last: dict[int, Agenda]
+    _skippable: Skippable | None
+    _captured: list[Captured]
+    _captured_flag: Array | None
+    _graphs: list[Any]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -460,16 +513,26 @@ class Optimizer:
         if closure is not None:
             loss, grads = evaluate(closure, grads)
         gradients = self._gradients(grads)
+        self.settle()
+        scaling = self._scaling()
         plans = [
-            self._plan(number, group, gradients[number])
+            self._plan(number, group, gradients[number], scaling)
             for number, group in enumerate(self.param_groups)
         ]
-        for works, _ in plans:
-            for work in works:
-                work.prepare()
-        for works, _ in plans:
-            for work in works:
-                work.run(self.state)
+        if scaling is not None and scaling.skips:
+            return loss
+        works = [work for works, _ in plans for work in works]
+        if scaling is not None and scaling.is_on_device:
+            self._guard(scaling, works)
+        if is_captured(works):
+            self._capture(plans, scaling)
+            return loss
+        for work in works:
+            work.prepare()
+        for work in works:
+            work.run(self.state)
+        if self._skippable is not None:
+            self._skippable.send()
         for number, (_, agenda) in enumerate(plans):
             if agenda.lasting:  # only now, since another thread that steps would take it up
                 self._last[number] = agenda
@@ -478,10 +541,133 @@ class Optimizer:
             self._last = {n: agenda for n, agenda in self._last.items() if n < len(plans)}
         return loss
 
+    def _capture(self, plans: list[tuple[list[Work], Agenda]], scaling: Scaling | None) -> None:
+        """Record a step in a graph, which is no step yet."""
+        self._skippable = None
+        works = [(number, work) for number, (works, _) in enumerate(plans) for work in works]
+        captured = capture(works)
+        # (a flag is kept by the graph itself, since it may have changed when it is looked at)
+        found_inf = (
+            None if scaling is None or scaling.found_inf is None else duplicate(scaling.found_inf)
+        )
+        self._captured, self._captured_flag = captured, found_inf
+        self._graphs.append((captured, found_inf))  # what graphs use has to be kept
+        self.step_count -= 1
+
+    def prepare_replay(self) -> None:
+        """Count a step that is about to be replayed, and let the graph take its numbers.
+
+        A step on CuPy arrays can be captured in a CUDA graph, and replayed: with
+        ``capturable=True``, an option of every group, kernels read the numbers of a step, such as
+        learning rate and bias corrections, from device memory. This computes those of the next step
+        as `step` would, and writes them there, on the current stream, on which the graph has to be
+        launched then. Nobody waits for the device. Step counts, `step_count` and `state_dict` are
+        those of ordinary steps, and so are learning rates and schedules.
+
+        The steps before the first replay have to be ordinary ones, since they make the state and
+        compile the kernels. The step that is captured is not carried out, and not counted. Hooks
+        are not called. (The numbers of the last capture are written.)
+
+        Raises
+        ------
+        RuntimeError
+            If no step has been captured; or if the next step would not do what was captured:
+            an array has been replaced, a state has been loaded, or the rule takes another branch,
+            as RAdam does after its first steps. Then a step has to be captured anew. Nothing has
+            changed.
+        ValueError, TypeError
+            If an option is invalid.
+
+        Notes
+        -----
+        With a `found_inf` on the device, this waits for the replay before, to know whether it was
+        skipped.
+
+        Examples
+        --------
+        .. code-block:: python
+
+            opt = optim.Adam(params, capturable=True)
+            stream = cupy.cuda.Stream(non_blocking=True)
+            with stream:
+                for _ in range(3):
+                    compute_grads()
+                    opt.step()
+                stream.begin_capture()
+                compute_grads()
+                opt.step()
+                graph = stream.end_capture()
+                for batch in batches:
+                    inputs[...] = batch
+                    opt.prepare_replay()
+                    graph.launch(stream)
+                    scheduler.step()
+        """
+        if not self._captured:
+            raise RuntimeError(
+                "no step has been captured: call step() between begin_capture() and end_capture() "
+                "of a stream"
+            )
+        self.settle()
+        scaling = self._scaling()
+        if scaling is not None and scaling.skips:
+            raise RuntimeError("found_inf tells that the step is to be skipped: do not replay it")
+
+        def read(number: int) -> Reading:
+            return self._read(self.param_groups[number], number).scaled(scaling)
+
+        params = [param for captured in self._captured for param in captured.work.batch.params]
+        flag = self._captured_flag
+        skippable = None if flag is None else Skippable(flag, self.state, params)
+        renew(self._captured, read, self.state)
+        self._skippable = skippable
+        self.step_count += 1
+
+    def settle(self) -> None:
+        """Count the last step only if it was not skipped on the device, for which this may wait.
+
+        With a `found_inf` on a GPU, nobody on the host knows whether a step will be skipped when it
+        is launched. It counts as taken, in ``state``, until this is called: by the next step, by
+        `state_dict`, or by whoever wants to know. (`step_count`, which schedulers look at, counts
+        steps that were skipped as well.)
+        """
+        if self._skippable is not None:
+            skippable, self._skippable = self._skippable, None
+            if skippable.settle():
+                self._last.clear()
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """What torch's GradScaler asks: whether it may leave `found_inf` and `grad_scale` here."""
+        return self.has_rule()
+
+    def _scaling(self) -> Scaling | None:
+        """What there is to know of `grad_scale` and `found_inf`."""
+        found_inf, grad_scale = vars(self).get("found_inf"), vars(self).get("grad_scale")
+        if found_inf is None and grad_scale is None:
+            return None
+        params = [param for _, _, _, param in self._enumerate()]
+        return read_scaling(found_inf, grad_scale, params)
+
+    def _guard(self, scaling: Scaling, works: list[Work]) -> None:
+        """Let the device look at what only it knows."""
+        places: dict[str, Guard] = {}
+        for work in works:
+            array = work.batch.arrays[0]
+            place = str(device(array))
+            if place not in places:
+                places[place] = scaling.guard(array)
+            work.batch.guard = places[place]
+        if scaling.found_inf is not None:
+            params = [param for work in works for param in work.batch.params]
+            self._skippable = Skippable(scaling.found_inf, self.state, params)
+
     def _update(
         self, xp: Any, param: Array, grad: Array, state: Mapping[str, Any], group: Mapping[str, Any]
     ) -> tuple[Array, Mapping[str, Any]]:
         """The rule, with what all rules have in common."""
+        if group.get("grad_scale"):
+            grad = grad / group["grad_scale"]
         if group.get("maximize"):
             grad = -grad
         param, new_state = unpack(self.rule, self.rule(xp, param, grad, state, group))
@@ -521,13 +707,15 @@ class Optimizer:
         position = iter(flat)
         return [[next(position) for _ in range(size)] for size in sizes]
 
-    def _plan(self, number: int, group: Group, grads: list[Any]) -> tuple[list[Work], Agenda]:
+    def _plan(
+        self, number: int, group: Group, grads: list[Any], scaling: Scaling | None
+    ) -> tuple[list[Work], Agenda]:
         """The work on a group, and what of it may be done again.
 
         It is that of the last step, if nothing but numbers has changed.
         """
         params = group["params"]
-        reading = self._read(group, number)
+        reading = self._read(group, number).scaled(scaling)
         agenda = self._last.pop(number, None)
         if agenda is not None and not agenda.adopt(reading):
             agenda = None
@@ -618,6 +806,10 @@ class Optimizer:
         """Begin without hooks and without work that could be done again."""
         self._known = {}
         self._last = {}
+        self._skippable = None
+        self._captured = []
+        self._captured_flag = None
+        self._graphs = []
         self._step_pre_hooks: Hooks = OrderedDict()
         self._step_post_hooks: Hooks = OrderedDict()
         self._state_dict_pre_hooks: Hooks = OrderedDict()
@@ -668,6 +860,7 @@ class Optimizer:
             ``"state"``: the state of each parameter under its number, the arrays themselves.
             ``"param_groups"``: the groups, ``"params"`` being numbers.
         """
+        self.settle()
         for hook in tuple(self._state_dict_pre_hooks.values()):
             hook(self)
         numbers: dict[int, int] = {}
@@ -799,6 +992,7 @@ class Optimizer:
         return None
 
     def __getstate__(self) -> dict[str, Any]:
+        self.settle()
         return {name: value for name, value in vars(self).items() if name not in _TRANSIENT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -806,6 +1000,7 @@ class Optimizer:
         if "_last" not in vars(self):
             self._reset()
         self._last.clear()
+        self._skippable = None
 
     # Looking at it
 

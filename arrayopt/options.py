@@ -46,6 +46,15 @@ class Range:
         2 if the option is a pair.
     low_closed : bool
         Whether `low` belongs to the interval.
+
+    Examples
+    --------
+    >>> betas = Range("betas", "beta parameter", high=1.0, closed=False, length=2)
+    >>> betas.check({"betas": (0.9, 0.999)}, "")
+    >>> betas.check({"betas": (0.9, 1.0)}, "")
+    Traceback (most recent call last):
+        ...
+    ValueError: Invalid beta parameter at index 1: 1.0 (expected a number in [0, 1))
     """
 
     option: str

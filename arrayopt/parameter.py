@@ -9,6 +9,7 @@ from arrayopt.namespace import (
     Array,
     DType,
     array_namespace,
+    beside,
     castable,
     convert,
     detach,
@@ -302,7 +303,8 @@ def zero_grad(parameter: Any, set_to_none: bool) -> None:
     elif is_sparse(grad):
         grad.data[...] = 0
     elif is_writeable(grad):
-        detach(grad)[...] = 0
+        with beside(grad):
+            detach(grad)[...] = 0
     else:
         parameter.grad = array_namespace(grad).zeros_like(grad)
 
@@ -350,7 +352,8 @@ def check_data(data: Array, label: str) -> None:
 def assign(entry: Any, value: Array) -> None:
     """Write `value` into ``entry.data``, or rebind that if it cannot be written to."""
     if is_writeable(entry.data):
-        detach(entry.data)[...] = value
+        with beside(entry.data):
+            detach(entry.data)[...] = value
     else:
         entry.data = value
 

@@ -14,6 +14,7 @@ from arrayopt.namespace import (
     Array,
     DType,
     array_namespace,
+    beside,
     compute_dtype,
     detach,
     device,
@@ -22,6 +23,7 @@ from arrayopt.namespace import (
     is_floating,
     is_sparse,
     library,
+    reading_waits,
 )
 
 __all__ = ["SparseGrad", "as_sparse_grad", "put_rows", "take_rows"]
@@ -36,11 +38,15 @@ class SparseGrad:
     The leading ``sparse_dim`` dimensions are indexed; the others are dense, so that an entry is a
     number, a row or a whole slice. Entries with the same index are summed.
 
+    No GPU is waited for when one is made, or taken by an optimizer. So indices that are on a GPU
+    already are not compared with `shape`, unless `check` is called; one that is out of range does
+    what it does in the indexing of its library (in CuPy, it wraps around).
+
     Parameters
     ----------
     indices : array of int, shape (sparse_dim, nnz) or (nnz,)
         The index of each entry. One dimension stands for ``sparse_dim = 1``: the numbers of rows.
-    values : array, shape (nnz, *shape[sparse_dim:])
+    values : array, shape ``(nnz, *shape[sparse_dim:])``
         The entries: real or complex floating-point numbers.
     shape : sequence of int
         The shape of the parameter.
@@ -79,13 +85,20 @@ class SparseGrad:
                 "expected real or complex floating-point numbers as values, but got dtype "
                 f"{values.dtype}"
             )
-        self.indices: Array = _indices(indices, values)
+        self.indices: Array = _integers(indices)
         self.values = values
         self.shape = _lengths(shape)
-        self.check()
+        self.check(wait=False)
+        self.indices = _moved(self.indices, values)
 
-    def check(self) -> None:
-        """Raise a ValueError if shapes do not fit together, or an index is out of range."""
+    def check(self, wait: bool = True) -> None:
+        """Raise a ValueError if shapes do not fit together, or an index is out of range.
+
+        Parameters
+        ----------
+        wait : bool, default True
+            Whether a GPU is waited for, to see the indices that are there.
+        """
         shape, got = self.shape, tuple(self.indices.shape)
         if len(got) != 2 or got[0] > len(shape):
             raise ValueError(
@@ -98,6 +111,8 @@ class SparseGrad:
                 f"expected values of shape {expected}, for indices of shape {got} and a gradient "
                 f"of shape {shape}, but got shape {tuple(self.values.shape)}"
             )
+        if reading_waits(self.indices) and not wait:
+            return
         xp = array_namespace(self.indices)
         for axis in range(self.sparse_dim if self.nnz else 0):
             row = self.indices[axis, :]
@@ -172,12 +187,14 @@ class SparseGrad:
         """The same gradient with sorted indices, each of which occurs once.
 
         Half-precision values are summed in float32, and stay so. Nothing is copied that is as it
-        should be.
+        should be. A GPU is waited for.
         """
+        with beside(self.values):
+            return self._coalesced()
+
+    def _coalesced(self) -> SparseGrad:
         xp = array_namespace(self.values)
-        indices, values = self.indices, detach(self.values)
-        if not is_complex(values):
-            values = xp.astype(values, compute_dtype(values), copy=False)
+        indices, values = self.indices, self._computed()
         place = self._places()
         if self.nnz > 1 and not bool(xp.all(place[1:] > place[:-1])):
             order = xp.argsort(place, stable=True)
@@ -188,12 +205,58 @@ class SparseGrad:
             indices = xp.take(indices, xp.take(order, first, axis=0), axis=1)
         return self._with(indices, values)
 
+    def summed(self) -> SparseGrad:
+        """The same gradient as a step takes it: every entry is the sum of all with its index.
+
+        Each index occurs once, as in `coalesce`. But a GPU would have to be waited for to know how
+        many there are: there, all entries of an index have the sum, and so they all do the same.
+        """
+        if not reading_waits(self.values):
+            return self.coalesce()
+        indices, sums, _ = self._repeated_sums()
+        return self._with(indices, sums)
+
+    def sums(self, padded: bool = False) -> Array:
+        """The values of `coalesce`.
+
+        Parameters
+        ----------
+        padded : bool, default False
+            Whether there may be zeros among them, so that a GPU need not be waited for.
+        """
+        if not (padded and reading_waits(self.values)):
+            return self.coalesce().values
+        _, sums, is_last = self._repeated_sums()
+        with beside(sums):
+            return array_namespace(sums).where(_upright(is_last, sums), sums, 0.0)
+
+    def _repeated_sums(self) -> tuple[Array, Array, Array]:
+        """Sorted indices, the sum of all entries with the same one, and which of these is last."""
+        with beside(self.values):
+            xp = array_namespace(self.values)
+            place = self._places()
+            order = xp.argsort(place, stable=True)
+            place = xp.take(place, order, axis=0)
+            sums = _running_sums(xp, place, xp.take(self._computed(), order, axis=0))
+            last = xp.searchsorted(place, place, side="right") - 1
+            is_last = xp.concat([place[1:] != place[:-1], xp.ones_like(place[:1]) == 1])
+            indices = xp.take(self.indices, order, axis=1)
+            return indices, xp.take(sums, last, axis=0), is_last
+
+    def _computed(self) -> Array:
+        """The values in the precision in which they are summed."""
+        values = detach(self.values)
+        if is_complex(values):
+            return values
+        return array_namespace(values).astype(values, compute_dtype(values), copy=False)
+
     def to_dense(self) -> Array:
         """The gradient as an array of shape `shape`, entries with the same index summed."""
         xp = array_namespace(self.values)
-        unique = self.coalesce()
-        dense = xp.zeros(self.shape, dtype=self.dtype, device=device(self.values))
-        return put_rows(dense, unique.index, xp.astype(unique.values, self.dtype, copy=False))
+        summed = self.summed()
+        with beside(self.values):
+            dense = xp.zeros(self.shape, dtype=self.dtype, device=device(self.values))
+            return put_rows(dense, summed.index, xp.astype(summed.values, self.dtype, copy=False))
 
     @property
     def index(self) -> Index:
@@ -237,8 +300,8 @@ def as_sparse_grad(grad: Any) -> SparseGrad:
     return SparseGrad.from_scipy(grad)
 
 
-def _indices(indices: Any, values: Array) -> Array:
-    """Indices, whatever they are given as, as an int64 array of two dimensions beside `values`."""
+def _integers(indices: Any) -> Array:
+    """Indices, whatever they are given as, as an int64 array of two dimensions."""
     if not is_array(indices):
         try:
             indices = np.asarray(indices)
@@ -248,11 +311,17 @@ def _indices(indices: Any, values: Array) -> Array:
     xp = array_namespace(indices)
     if not xp.isdtype(indices.dtype, "integral"):
         raise TypeError(f"expected integers as indices, but got dtype {indices.dtype}")
-    indices = xp.astype(indices, xp.int64, copy=False)
+    with beside(indices):
+        indices = xp.astype(indices, xp.int64, copy=False)
+        return indices[None, :] if indices.ndim == 1 else indices
+
+
+def _moved(indices: Array, values: Array) -> Array:
+    """Indices in the library, and on the device, of `values`."""
     if library(indices) != library(values):
-        indices = array_namespace(values).asarray(np.asarray(indices))
-    indices = compat.to_device(indices, device(values))
-    return indices[None, :] if indices.ndim == 1 else indices
+        with beside(values):
+            indices = array_namespace(values).asarray(np.asarray(indices))
+    return compat.to_device(indices, device(values))
 
 
 def _lengths(shape: Any) -> tuple[int, ...]:
@@ -277,19 +346,24 @@ def _running_sums(xp: Any, places: Array, values: Array) -> Array:
     """The sum of each value and of those before it with the same place; `places` is sorted.
 
     Sums of 1, 2, 4, ... neighbours are made from those before: as many passes as it takes to
-    double up to the most frequent place, on any array library.
+    double up to the most frequent place, on any array library (on a GPU, up to all of them).
     """
     distance = 1
     while distance < places.shape[0]:
         same = places[distance:] == places[:-distance]
-        if not bool(xp.any(same)):
+        if not (reading_waits(values) or bool(xp.any(same))):
             break
-        same = xp.reshape(same, (-1, *[1] * (values.ndim - 1)))
+        same = _upright(same, values)
         earlier = values[:-distance, ...]
         added = values[distance:, ...] + xp.where(same, earlier, xp.zeros_like(earlier))
         values = xp.concat([values[:distance, ...], added])
         distance *= 2
     return values
+
+
+def _upright(vector: Array, values: Array) -> Array:
+    """A vector with an element for each entry, in the form that goes with these."""
+    return array_namespace(vector).reshape(vector, (-1, *[1] * (values.ndim - 1)))
 
 
 def _places(index: Index, shape: Sequence[int], like: Array) -> Array:

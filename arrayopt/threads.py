@@ -31,7 +31,14 @@ _num_threads = _default_num_threads()
 
 
 def get_num_threads() -> int:
-    """The number of threads that a step may use, the calling thread included."""
+    """The number of threads that a step may use, the calling thread included.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> arrayopt.get_num_threads() >= 1
+    True
+    """
     return _num_threads
 
 

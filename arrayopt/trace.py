@@ -82,7 +82,30 @@ NUMBER = (int, float)
 
 
 class TraceError(TypeError):
-    """A rule did something that a program cannot hold."""
+    """A rule did something that a program cannot hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> class Norm(arrayopt.Optimizer):
+    ...     def __init__(self, params, lr=0.1, foreach=None):
+    ...         super().__init__(params, {"lr": lr, "foreach": foreach})
+    ...
+    ...     def rule(self, xp, param, grad, state, group):
+    ...         return param - group["lr"] * grad / xp.sum(xp.abs(grad)), {}
+    >>> w = np.array([3.0, -1.0])
+    >>> Norm([w], foreach=True).step(grads=[w])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    arrayopt.trace.TraceError: xp.sum cannot be traced. ...
+
+    The for-loop runs the rule itself, which may do anything:
+
+    >>> Norm([w], foreach=False).step(grads=[w])
+    >>> w
+    array([ 2.925, -0.975])
+    """
 
 
 class Operation(NamedTuple):

@@ -75,13 +75,39 @@ class TensorWitness:
         return [grad.detach() if grad.requires_grad else grad for grad in grads]
 
 
-Witness = NumPyWitness | TensorWitness
+class CuPyWitness:
+    """The same objects, with gradients of the same shape and dtype, on the same device."""
+
+    def __init__(self, arrays: Sequence[Array], grads: Sequence[Array]) -> None:
+        self.arrays = arrays
+        self.kinds = {*map(type, grads)}
+        self.places = _places(arrays)
+        self.specs = _places(grads)
+
+    def holds(self, arrays: Sequence[Any], grads: Sequence[Any]) -> bool:
+        """Whether they are as they were."""
+        return (
+            {*map(type, grads)} == self.kinds
+            and all(map(is_, arrays, self.arrays))
+            and _places(arrays) == self.places
+            and _places(grads) == self.specs
+        )
+
+    def plain(self, grads: list[Array]) -> list[Array]:
+        """The gradients outside any graph."""
+        return grads
+
+
+Witness = NumPyWitness | TensorWitness | CuPyWitness
 
 
 def witness(arrays: Sequence[Array], grads: Sequence[Array], states: States) -> Witness | None:
     """The witness of a step on `arrays`, or None if there can be none."""
-    if {*map(type, arrays), *map(type, grads)} == {np.ndarray}:
+    kinds = {*map(type, arrays), *map(type, grads)}
+    if kinds == {np.ndarray}:
         return NumPyWitness(arrays, grads)
+    if len(kinds) == 1 and compat.is_cupy_array(arrays[0]):
+        return CuPyWitness(arrays, grads)
     if all(map(compat.is_torch_array, arrays)) and all(map(compat.is_torch_array, grads)):
         with contextlib.suppress(RuntimeError):
             return TensorWitness(arrays, grads, states)
@@ -96,3 +122,8 @@ def _memory(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
 def _specs(tensors: Sequence[Array]) -> list[tuple[Any, ...]]:
     """What a gradient is checked for."""
     return [(t.shape, t.dtype, t.layout, t.device) for t in tensors]
+
+
+def _places(arrays: Sequence[Array]) -> list[tuple[Any, ...]]:
+    """What an array of CuPy is checked for. Which memory it is does not change."""
+    return [(array.shape, array.dtype, array.data.device_id) for array in arrays]

@@ -5,9 +5,7 @@ What is asked at every step is asked of all arrays at once, in as few calls as t
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -20,7 +18,7 @@ from arrayopt.sparse_grad import SparseGrad
 
 from .array_api import ForLoop
 from .numpy_blocked import NumPyBlocked
-from .numpy_memory import Memory
+from .numpy_memory import Memory, Spans
 
 __all__ = ["CPUArrays", "Written", "arrays_like", "is_tensor"]
 
@@ -133,19 +131,14 @@ class _Tensors(CPUArrays):
         return 1
 
 
-class _TensorMemory:
+class _TensorMemory(Spans):
     """`Memory` of tensors. Those with gaps count as if they had none."""
 
     def __init__(self, written: Sequence[Array]) -> None:
-        spans = sorted(_spans(written))
-        self.starts = [start for start, _ in spans]
-        self.ends = list(itertools.accumulate((end for _, end in spans), max))
-        self.overlaps = any(end > start for end, start in zip(self.ends, self.starts[1:]))
+        super().__init__(_spans(written))
 
     def touched_by(self, grads: Sequence[Array]) -> bool:
-        starts, ends = self.starts, [0, *self.ends]
-        # the spans that begin before a gradient ends must have ended before it begins
-        return any([ends[bisect_left(starts, end)] > start for start, end in _spans(grads)])
+        return self.touch(_spans(grads))
 
 
 def _spans(tensors: Sequence[Array]) -> list[tuple[int, int]]:

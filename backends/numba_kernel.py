@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from arrayopt.trace import PREDICATES, Operation, Structure, TraceError
+from arrayopt.trace import Structure
+
+from . import listing
 
 __all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "refusal"]
 
@@ -115,6 +117,13 @@ _TAKEN = re.compile(
     r"|infinity|__debug__"
 )
 
+_PYTHON = listing.Language(
+    functions=_TEXT,
+    number="real({0})",
+    truth="({0} != zero)",
+    is_name=lambda name: not keyword.iskeyword(name) and not _TAKEN.fullmatch(name),
+)
+
 
 def kernel_source(structure: Structure, dtype: str, name: str = "kernel") -> str:
     """The program as Python: a loop over the rows of a table, and one over their elements.
@@ -161,95 +170,33 @@ def kernel_source(structure: Structure, dtype: str, name: str = "kernel") -> str
                 store(param_at, i, 0, 2, one, new_param)
     <BLANKLINE>
     """
-    inputs, operations, outputs = structure
-    operands = structure.operands
-    columns = len(operands)
-    variables = _variables(structure, operands)
-    masks = {
-        value
-        for value, operation in enumerate(operations, len(inputs))
-        if operation.function in PREDICATES
-    }
-    used = {value for operation in operations for value in operation.operands}
-    constants = [f"c{number}" for number in range(-min(used, default=0))]
-    used |= {value for _, value in outputs}
-
-    places = [f"{variable}_at" for variable in variables[:columns]]
+    names = listing.listing(structure, _PYTHON)
+    columns = len(names.operands)
+    places = [f"{variable}_at" for variable in names.operands]
     loop = [
-        f"{variables[column]} = load({places[column]}, i, {column}, {columns}, one)"
-        for column in range(len(inputs))
-        if column in used
+        f"{names.operands[column]} = load({places[column]}, i, {column}, {columns}, one)"
+        for column in names.loads
     ]
-    values = [*variables[: len(inputs)], *variables[columns:]]
-    for value, operation in enumerate(operations, len(inputs)):
-        loop.append(f"{values[value]} = {_expression(operation, values, constants, masks)}")
-    for target, value in outputs:
-        column = operands.index(target)
-        number = f"real({values[value]})" if value in masks else values[value]
-        loop.append(f"store({places[column]}, i, {column}, {columns}, one, {number})")
+    loop += [f"{line.variable} = {line.expression}" for line in names.lines]
+    loop += [
+        f"store({places[column]}, i, {column}, {columns}, one, {number})"
+        for column, number in names.stores
+    ]
     body = [
         *(f"{place} = table[row, {column}]" for column, place in enumerate(places)),
         f"size = table[row, {columns}]",
         "for i in range(size):",
         *(f"    {line}" for line in loop),
     ]
+    arguments = ["table", "first", "last", *(f"c{number}" for number in range(names.count))]
     function = [
-        f"def {name}({', '.join(['table', 'first', 'last', *constants])}):",
-        *(f"    {constant} = real({constant})" for constant in constants),
+        f"def {name}({', '.join(arguments)}):",
+        *(f"    c{number} = real(c{number})" for number in names.constants),
         "    for row in range(first, last):",
         *(f"        {line}" for line in body),
         "",
     ]
     return _HEAD.format(dtype=dtype) + "\n".join(function)
-
-
-def _variables(structure: Structure, operands: Sequence[str]) -> list[str]:
-    """Distinct names for all operands, and then for the result of each operation.
-
-    They are those of the rule where it has some: the state's, and ``new_…`` for what becomes of it.
-    """
-    taken: set[str] = set()
-
-    def free(name: str, otherwise: str) -> str:
-        # (Python takes some other letters for the ASCII ones)
-        usable = name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
-        if not usable or _TAKEN.fullmatch(name) or name in taken:
-            name = otherwise
-        taken.add(name)
-        return name
-
-    variables = [free(name, f"operand_{column}") for column, name in enumerate(operands)]
-    becomes = {value: f"new_{name}" for name, value in reversed(structure.outputs)}
-    for number in range(len(structure.operations)):
-        temporary = f"t{number}"
-        value = len(structure.inputs) + number
-        variables.append(free(becomes[value], temporary) if value in becomes else temporary)
-    return variables
-
-
-def _expression(
-    operation: Operation, values: Sequence[str], constants: Sequence[str], masks: set[int]
-) -> str:
-    """One operation as an expression."""
-    function, operands = operation
-    if function not in _TEXT:  # Numba's differ from NumPy's
-        raise TraceError(f"{function} cannot be fused; leave fused at None")
-    logical = len(operands) if function.startswith("logical") else int(function == "where")
-    numbers = [value for value in operands[logical:] if value >= 0]
-    if numbers and masks.issuperset(numbers):
-        raise TraceError(
-            f"{function} of booleans cannot be fused: make them numbers with xp.where, or leave "
-            "fused at None"
-        )
-    arguments = []
-    for position, value in enumerate(operands):
-        argument = values[value] if value >= 0 else constants[-1 - value]
-        if position < logical:
-            argument = argument if value in masks else f"({argument} != zero)"
-        elif value in masks:
-            argument = f"real({argument})"
-        arguments.append(argument)
-    return _TEXT[function].format(*arguments)
 
 
 # Memory at an address
@@ -342,14 +289,9 @@ def kernel(structure: Structure, dtype: str) -> Kernel:
     return found
 
 
-@functools.lru_cache(maxsize=1024)
 def refusal(structure: Structure) -> str:
     """Why a program cannot be compiled; empty if it can."""
-    try:
-        kernel_source(structure, "float64")
-    except TraceError as error:
-        return str(error)
-    return ""
+    return listing.refusal(structure, _PYTHON)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ __all__ = [
     "ALIGNMENT",
     "Memory",
     "NDArray",
+    "Spans",
     "aligned_empty",
     "allocate_like",
     "flat_view",
@@ -121,6 +122,25 @@ class Memory:
             ):
                 return True
         return False
+
+
+class Spans:
+    """Pieces of memory: from which address on, and up to which one.
+
+    Arrays with gaps count as if they had none.
+    """
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        spans = sorted(spans)
+        self.starts = [start for start, _ in spans]
+        self.ends = list(itertools.accumulate((end for _, end in spans), max))
+        self.overlaps = any(end > start for end, start in zip(self.ends, self.starts[1:]))
+
+    def touch(self, spans: Iterable[tuple[int, int]]) -> bool:
+        """Whether one of them has a byte in common with one of `spans`."""
+        starts, ends = self.starts, [0, *self.ends]
+        # those that begin before a span ends must have ended before it begins
+        return any([ends[bisect.bisect_left(starts, end)] > start for start, end in spans])
 
 
 def touches(starts: Sequence[int], ends: Sequence[int], start: int, end: int) -> bool:

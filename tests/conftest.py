@@ -69,3 +69,12 @@ def browser() -> Iterator[Any]:
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     yield chrome
     chrome.quit()
+
+
+@pytest.fixture
+def cupy() -> Iterator[Any]:
+    """A stand-in for CuPy over NumPy, which counts what makes the host wait."""
+    from cupy_standin import install
+
+    with install() as standin:
+        yield standin

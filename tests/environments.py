@@ -54,8 +54,7 @@ def lowest(requirement: str) -> str:
     >>> lowest("numpy>=2"), lowest("torch==2.13.0")
     ('numpy==2', 'torch==2.13.0')
     """
-    name, relation, version = re.split("(>=|==)", requirement)
-    return f"{name}=={version}" if relation else requirement
+    return requirement.replace(">=", "==")
 
 
 def sources() -> list[str]:

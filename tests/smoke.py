@@ -151,6 +151,10 @@ def check():
         command("check", *own, "--against", "arrayopt", "--dtype", "bfloat16", "--steps", "3")
 
 
+def sliders():
+    assert plotting.explore(lambda ax, lr: ax.plot([lr]), lr=(0.01, 1.0)).widget().children
+
+
 def beside_torch():
     optim.compare(optim.SGD, "torch.SGD", steps=3, dtype="float64")
 
@@ -169,6 +173,7 @@ FEATURES: list[tuple[str, Callable[[], None]]] = [
     ("demo", demo),
     ("bench", bench),
     ("check", check),
+    ("notebooks", sliders),
 ]
 
 

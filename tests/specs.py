@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 import arrayopt as optim
 from arrayopt.check.cases import BOUND, OPTIONS, SINGLE
+from arrayopt.trace import Structure, trace
 
 
 @dataclass(frozen=True)
@@ -241,3 +245,27 @@ def case_id(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{key}={option}" for key, option in value.items()) or "defaults"
     return getattr(value, "__name__", str(value))
+
+
+def structures(spec: Spec, options: dict[str, Any], steps: int = 20) -> set[Structure]:
+    """Every program that the rule of an algorithm leaves in its first steps."""
+    optimizer = spec.cls([np.zeros(1)], **options)
+    reading = optimizer._read(optimizer.param_groups[0], 0)
+    arrays = [s.name for s in reading.slots if not s.scalar and s.initial is not None]
+    scalars = {s.name: s.start(reading.options) for s in reading.slots if s.scalar}
+    found = set()
+    for _ in range(steps):
+        if "step" in scalars:
+            scalars["step"] += 1
+        program = trace(optimizer._update, tuple(arrays), scalars, reading.options)
+        found.add(program.structure)
+        scalars |= program.scalars
+        made = [name for name, _ in program.structure.outputs if name != "param"]
+        arrays += [name for name in made if name not in arrays]
+    return found
+
+
+@functools.cache
+def every_structure() -> list[Structure]:
+    """Every program of every algorithm under every set of options."""
+    return sorted({s for spec, options in CASES for s in structures(spec, options)})

@@ -51,7 +51,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("points")
 def test_a_backend_of_somebody_else_is_found_and_a_broken_one_is_told() -> None:
-    assert set(backend.available()) == {"array_api", "numpy_blocked", "numba_fused", "eager"}
+    assert set(backend.available()) == {*backend.BUILTIN, "eager"}
     assert backend.missing()["broken"] == "OSError: no driver"
     assert "no_such_module" in backend.missing()["absent"]
     assert "NoSuchClass" in backend.missing()["misnamed"]

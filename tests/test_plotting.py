@@ -29,7 +29,7 @@ from arrayopt.plotting import (
 from arrayopt.plotting.paths import SPACING, exit_point, inside, marked_steps
 from arrayopt.plotting.style import COLORS, MARKERS, STYLES, look
 from arrayopt.plotting.surface import levels
-from arrayopt.problems import Trajectory, trajectories, trajectory
+from arrayopt.problems import Formulas, Problem, Trajectory, trajectories, trajectory
 
 SQUARE = np.array([[0.0, 1.0], [0.0, 1.0]])
 
@@ -342,6 +342,27 @@ def test_contours_of_a_flat_or_infinite_function():
     assert np.isfinite(steps).all()
 
 
+def test_small_axes_ask_for_fewer_values():
+    asked = []
+    bowl = Problem(
+        "bowl",
+        Formulas(lambda x: asked.append(x.shape) or (x * x).sum(-1), lambda x: 2 * x, None),
+        minima=[(0, 0)],
+        minimum=0.0,
+        start=(1, 1),
+        domain=((-2, 2), (-2, 2)),
+    )
+    for width in (1, 3, 9):
+        asked.clear()
+        ax = plotting.new_figure(width, 3).subplots()
+        dots = max(ax.bbox.size)
+        plot_trajectories(bowl, np.ones((2, 2)), ax=ax)
+        ((points, _, _),) = asked
+        assert points in (101, 301) or points == pytest.approx(dots / 1.5, abs=1)
+        assert points >= min(301, dots / 2)
+    assert points == 301
+
+
 def test_the_scale_tells_the_values_of_the_contours():
     figure = plot_trajectories(problems.saddle(), [optim.Adam], steps=1)
     (bar,) = figure.axes[0].child_axes
@@ -361,6 +382,21 @@ def test_a_part_can_be_shown():
     assert "minimum" not in lines(axes)
     oblong = plot_trajectories(problems.beale(), [optim.Adam], view=((0, 4), (0, 0.1)))
     assert oblong.axes[0].get_aspect() == "auto"
+
+
+def test_pictures_beside_each_other_have_curves_told_apart_and_one_legend():
+    figure = plotting.new_figure(8, 3)
+    axes = figure.subplots(1, 3)
+    curves = axes[0].plot(np.zeros((2, 28)))
+    looks = {(line.get_color(), line.get_linestyle()) for line in curves}
+    assert len(looks) == 28
+    assert {color for color, _ in looks} == set(COLORS)
+    way = trajectory(problems.beale(), optim.Adam, 3)
+    plot_trajectories(problems.beale(), {"Adam": way}, ax=axes[1], legend=False)
+    plot_loss_curves({"Adam": way}, ax=axes[2], legend=False)
+    assert not any(panel.get_legend() for panel in axes)
+    plot_loss_curves({"Adam": way}, ax=axes[2])
+    assert axes[2].get_legend()
 
 
 def test_it_draws_paths_on_axes_that_are_given():
@@ -703,8 +739,19 @@ def figures():
 @pytest.mark.parametrize("kind", figures())
 def test_a_figure_shows_itself_and_is_always_the_same(kind):
     figure = figures()[kind]()
-    assert figure._repr_png_().startswith(b"\x89PNG")
-    assert figure._repr_png_() == figures()[kind]()._repr_png_()
+    png = figure._repr_png_()
+    assert png == figures()[kind]()._repr_png_()
+    picture, plain = Image.open(io.BytesIO(png)), io.BytesIO()
+    assert (picture.format, picture.mode) == ("PNG", "P")  # a palette, which is not seen
+    figure.savefig(plain, dpi=110)
+    reduced, full = (
+        np.asarray(image.convert("RGB"), float) for image in (picture, Image.open(plain))
+    )
+    assert np.abs(reduced - full).max() < 0.1 * 255
+    assert (
+        np.ptp(reduced[np.ptp(full, axis=-1) == 0], axis=-1).max() < 0.03 * 255
+    )  # grey stays grey
+    assert len(png) < 0.5 * len(plain.getvalue())
 
 
 @pytest.mark.parametrize("kind", figures())

@@ -208,6 +208,13 @@ def test_a_ravine_has_its_condition_number_and_direction(angle):
     assert problem.start @ along == pytest.approx(-4)
 
 
+def test_the_equation_of_a_ravine_needs_no_other_coordinates_unless_it_is_turned():
+    assert problems.ravine(4).equation == r"f(x) = \frac{1}{2} (x_1^2 + 4\, x_2^2)"
+    assert problems.ravine(4, 0.5).equation.endswith(
+        r"4\, u_2^2),\quad u = x \text{ turned by } 0.5"
+    )
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_problem_tells_its_equation_and_sources(make):
     problem, doc = make(), " ".join((inspect.getdoc(make) or "").split())

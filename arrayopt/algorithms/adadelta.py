@@ -23,7 +23,8 @@ class Adadelta(Optimizer):
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
         v_t &= \rho v_{t-1} + (1 - \rho) g_t^2 \\
-        \Delta_t &= \frac{\sqrt{u_{t-1} + \epsilon}}{\sqrt{v_t + \epsilon}}\, g_t \\
+        d_t &= \sqrt{v_t + \epsilon} \\
+        \Delta_t &= \frac{\sqrt{u_{t-1} + \epsilon}}{d_t} g_t \\
         u_t &= \rho u_{t-1} + (1 - \rho) \Delta_t^2 \\
         \theta_t &= \theta_{t-1} - \gamma \Delta_t
 
@@ -62,8 +63,10 @@ class Adadelta(Optimizer):
 
     References
     ----------
-    Zeiler (2012), "ADADELTA: an adaptive learning rate method", algorithm 1; the learning rate and
-    the weight decay are torch's.
+    Zeiler (2012), "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, algorithm 1, where
+    :math:`v_t` is :math:`E[g^2]_t`, :math:`d_t` is :math:`\mathrm{RMS}[g]_t`, :math:`u_t` is
+    :math:`E[\Delta x^2]_t`, and :math:`\Delta x_t` has the other sign: it is :math:`-\Delta_t`. The
+    learning rate and the weight decay are torch's.
 
     Examples
     --------

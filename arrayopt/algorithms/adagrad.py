@@ -23,9 +23,10 @@ class Adagrad(Optimizer):
     .. math::
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
-        \gamma_t &= \gamma / (1 + (t - 1) \eta) \\
+        \gamma_t &= \frac{\gamma}{1 + (t - 1) \eta} \\
         s_t &= s_{t-1} + g_t^2 \\
-        \theta_t &= \theta_{t-1} - \gamma_t g_t / \bigl(\sqrt{s_t} + \epsilon\bigr)
+        d_t &= \sqrt{s_t} + \epsilon \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma_t g_t}{d_t}
 
     Parameters
     ----------
@@ -62,7 +63,10 @@ class Adagrad(Optimizer):
     References
     ----------
     Duchi, Hazan and Singer (2011), "Adaptive subgradient methods for online learning and stochastic
-    optimization", the diagonal case of figure 1; :math:`\epsilon` and the decay are torch's.
+    optimization", Journal of Machine Learning Research 12, figure 1 (diagonal matrices), without a
+    regularizer. There, :math:`\gamma` is called :math:`\eta`, :math:`\epsilon` is :math:`\delta`,
+    and :math:`s_t` is what :math:`\sqrt{s_t}` is here. The decays of the rate and of the weights,
+    and :math:`s_0`, are torch's.
 
     Examples
     --------

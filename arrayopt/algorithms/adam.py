@@ -27,8 +27,8 @@ class Adam(Optimizer):
         \hat m_t &= m_t / (1 - \beta_1^t), \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
         \theta_t &= \theta_{t-1} - \gamma \hat m_t / \bigl(\sqrt{\hat v_t} + \epsilon\bigr)
 
-    With `amsgrad`, the largest :math:`v` so far stands for :math:`v_t` in :math:`\hat v_t`. With
-    `decoupled_weight_decay`, the first line is replaced by
+    With `amsgrad`, :math:`v^{\max}_t = \max(v^{\max}_{t-1}, v_t)` stands for :math:`v_t` in
+    :math:`\hat v_t`. With `decoupled_weight_decay`, the first line is replaced by
     :math:`\theta_{t-1} \leftarrow (1 - \gamma \lambda) \theta_{t-1}`.
 
     Parameters
@@ -66,17 +66,25 @@ class Adam(Optimizer):
     Notes
     -----
     State: ``step``, an int; ``exp_avg`` (:math:`m`), ``exp_avg_sq`` (:math:`v`) and, with
-    `amsgrad`, ``max_exp_avg_sq``, arrays like the parameter.
+    `amsgrad`, ``max_exp_avg_sq`` (:math:`v^{\max}`), arrays like the parameter.
 
-    The rule divides by :math:`\sqrt{v_t} + \epsilon \sqrt{1 - \beta_2^t}` and moves the bias
-    corrections into the step size, which is the same with fewer operations (section 2 of the
-    paper).
+    The rule has the bias corrections in the step size, which is the same with fewer operations:
+
+    .. math::
+
+        c_{1,t} &= 1 - \beta_1^t, \qquad \sqrt{c_{2,t}} = \sqrt{1 - \beta_2^t} \\
+        \gamma_t &= \frac{\gamma \sqrt{c_{2,t}}}{c_{1,t}}, \qquad
+        d_t = \sqrt{v_t} + \epsilon \sqrt{c_{2,t}} \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma_t m_t}{d_t}
 
     References
     ----------
-    Kingma and Ba (2015), "Adam: a method for stochastic optimization", algorithm 1, with the bias
-    corrections in the step size as at the end of its section 2. Reddi, Kale and Kumar (2018), "On
-    the convergence of Adam and beyond", algorithm 2.
+    Kingma and Ba (2015), "Adam: a method for stochastic optimization", ICLR, algorithm 1, in the
+    order of the end of its section 2; :math:`\gamma` is called :math:`\alpha` there,
+    :math:`\gamma_t` is :math:`\alpha_t`, and :math:`\epsilon \sqrt{c_{2,t}}` is
+    :math:`\hat\epsilon`. The weight decay is torch's. Reddi, Kale and Kumar (2018), "On the
+    convergence of Adam and beyond", ICLR, algorithm 2 (AMSGrad), where :math:`v^{\max}_t` is called
+    :math:`\hat v_t`; the bias corrections and :math:`\epsilon` are torch's there.
 
     Examples
     --------

@@ -24,7 +24,8 @@ class Adamax(Optimizer):
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
         u_t &= \max(\beta_2 u_{t-1}, |g_t| + \epsilon) \\
-        \theta_t &= \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \frac{m_t}{u_t}
+        \gamma_t &= \frac{\gamma}{1 - \beta_1^t} \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma_t m_t}{u_t}
 
     Parameters
     ----------
@@ -61,8 +62,8 @@ class Adamax(Optimizer):
 
     References
     ----------
-    Kingma and Ba (2015), "Adam: a method for stochastic optimization", algorithm 2, which has no
-    :math:`\epsilon`: that is torch's.
+    Kingma and Ba (2015), "Adam: a method for stochastic optimization", ICLR, algorithm 2, where
+    :math:`\gamma` is called :math:`\alpha`. :math:`\epsilon` and the weight decay are torch's.
 
     Examples
     --------

@@ -14,12 +14,17 @@ __all__ = ["AdamW"]
 class AdamW(Adam):
     r"""AdamW: Adam whose weights decay apart from the gradient.
 
-    The rule is that of `Adam` with `decoupled_weight_decay`: instead of adding
-    :math:`\lambda \theta_{t-1}` to the gradient, where the averages would scale it,
+    The rule is that of `Adam` with `decoupled_weight_decay`: :math:`\lambda \theta_{t-1}` is not
+    added to the gradient :math:`g_t`, where the averages would scale it. With learning rate
+    :math:`\gamma`, decay rates :math:`\beta_1, \beta_2` and weight decay :math:`\lambda`:
 
     .. math::
 
-        \theta_{t-1} \leftarrow (1 - \gamma \lambda) \theta_{t-1}
+        \theta_{t-1} &\leftarrow (1 - \gamma \lambda) \theta_{t-1} \\
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \hat m_t &= m_t / (1 - \beta_1^t), \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
+        \theta_t &= \theta_{t-1} - \gamma \hat m_t / \bigl(\sqrt{\hat v_t} + \epsilon\bigr)
 
     Parameters
     ----------
@@ -43,10 +48,17 @@ class AdamW(Adam):
     TypeError, RuntimeError
         See `Optimizer`.
 
+    Notes
+    -----
+    State, and the order of computation: see `Adam`.
+
     References
     ----------
-    Loshchilov and Hutter (2019), "Decoupled weight decay regularization", algorithm 2. As in
-    torch, the decay is scaled by the learning rate, which the paper's schedule multiplier is not.
+    Loshchilov and Hutter (2019), "Decoupled weight decay regularization", ICLR, algorithm 2. There,
+    the step is :math:`\eta_t \alpha` long and the weights decay by :math:`\eta_t \lambda`, with a
+    schedule :math:`\eta_t`; as in torch, :math:`\gamma` stands for :math:`\eta_t \alpha` and scales
+    the decay as well, so that :math:`\lambda` here is :math:`\lambda / \alpha` of the paper. The
+    rest is of the papers that `Adam` lists.
 
     Examples
     --------

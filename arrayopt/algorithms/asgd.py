@@ -24,9 +24,9 @@ class ASGD(Optimizer):
     .. math::
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
-        \theta_t &= (1 - \lambda_d \eta_t)\, \theta_{t-1} - \eta_t g_t \\
+        \theta_t &= (1 - \eta_t \lambda_d) \theta_{t-1} - \eta_t g_t \\
         \bar\theta_t &= \bar\theta_{t-1} + \mu_t (\theta_t - \bar\theta_{t-1}) \\
-        \eta_{t+1} &= \gamma / (1 + \lambda_d \gamma t)^\alpha, \qquad \eta_1 = \gamma \\
+        \eta_{t+1} &= \frac{\gamma}{(1 + \lambda_d \gamma t)^\alpha}, \qquad \eta_1 = \gamma \\
         \mu_{t+1} &= 1 / \max(1, t - t_0), \qquad \mu_1 = 1
 
     Parameters
@@ -40,7 +40,7 @@ class ASGD(Optimizer):
     alpha : float, default 0.75
         Power :math:`\alpha` with which the step size decays.
     t0 : float, default 1e6
-        Step :math:`t_0` from which on the average is one.
+        The average is over the steps after :math:`t_0 + 1`; until then, it is the parameter.
     weight_decay : float, default 0
         Weight of an L2 penalty, :math:`\lambda \ge 0`.
     foreach, fused : bool, optional
@@ -66,8 +66,13 @@ class ASGD(Optimizer):
 
     References
     ----------
-    Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging"; the form is
-    that of Bottou (2010), "Large-scale machine learning with stochastic gradient descent".
+    Polyak and Juditsky (1992), "Acceleration of stochastic approximation by averaging", SIAM
+    Journal on Control and Optimization 30. The schedule is that of Bottou (2010), "Large-scale
+    machine learning with stochastic gradient descent", COMPSTAT, :math:`\gamma_t = \gamma_0 (1 +
+    \lambda \gamma_0 t)^{-0.75}` for a loss with the penalty :math:`\lambda \theta^2 / 2`, which is
+    why `lambd` decays both: :math:`\eta_{t+1}` is :math:`\gamma_t` there, :math:`\gamma` is
+    :math:`\gamma_0`, and :math:`\lambda_d` is :math:`\lambda`. :math:`t_0` and the other weight
+    decay are torch's; the papers average from the first step on, as :math:`t_0 = -1` does.
 
     Examples
     --------
@@ -133,7 +138,7 @@ class ASGD(Optimizer):
         step, eta, mu, ax = state["step"], state["eta"], state["mu"], state["ax"]
         grad = penalize(grad, param, group["weight_decay"])
         param = decay_weights(param, eta, lambd) - eta * grad
-        ax = param if mu == 1 else ax + (param - ax) * mu
+        ax = param if mu == 1 else ax + mu * (param - ax)
         eta = lr / (1 + lambd * lr * step) ** group["alpha"]
         mu = 1 / max(1, step - group["t0"])
         return param, {"eta": eta, "mu": mu, "ax": ax}

@@ -13,6 +13,7 @@ from arrayopt.groups import Group
 from arrayopt.line_search import Trial, strong_wolfe
 from arrayopt.namespace import (
     Array,
+    beside,
     castable,
     convert,
     is_array,
@@ -111,11 +112,17 @@ class LBFGS(Optimizer):
 
     A parameter without a gradient counts as one with gradient zero; a frozen one stays as it is.
 
+    On a GPU, vectors stay there; but how a step goes on depends on the loss, on slopes and on the
+    largest element of the gradient. These are read at every evaluation, and the host waits.
+
     References
     ----------
-    Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optimization".
-    Nocedal and Wright (2006), "Numerical optimization", 2nd edition, algorithms 7.4 and 7.5 (the
-    direction), 3.5 and 3.6 (the line search).
+    Liu and Nocedal (1989), "On the limited memory BFGS method for large scale optimization",
+    Mathematical Programming 45. Nocedal and Wright (2006), "Numerical optimization", 2nd edition,
+    Springer, algorithms 7.4 and 7.5 (the direction), 3.5 and 3.6 (the line search), where
+    :math:`d_k` is called :math:`p_k` and :math:`t_k` is :math:`\alpha_k`. As in torch, there is a
+    learning rate, the first step is scaled by the gradient's norm, and pairs of small
+    :math:`y^T s` are left out.
 
     Examples
     --------
@@ -218,7 +225,7 @@ class LBFGS(Optimizer):
             the parameter's library.
         RuntimeError
             If there is no gradient at all, or one has another shape or device, or cannot be cast
-            to the dtype of its parameter.
+            to the dtype of its parameter; or if there is a `grad_scale` or `found_inf`.
         ValueError
             If an option is out of its range, or a parameter cannot be written to.
         """
@@ -227,6 +234,11 @@ class LBFGS(Optimizer):
             raise TypeError(
                 "LBFGS looks at several points in a step, so it needs a closure that returns the "
                 f"loss or (loss, grads): step(closure); but got {got}"
+            )
+        if self._scaling() is not None:
+            raise RuntimeError(
+                "LBFGS takes no grad_scale and no found_inf, since it looks at several points in a "
+                "step: let the closure return gradients without a scale"
             )
         if len(self.param_groups) != 1:
             raise ValueError(f"{_ONE_GROUP}: expected one, but got {len(self.param_groups)}")
@@ -253,8 +265,9 @@ class LBFGS(Optimizer):
             self.state[first] = state
             return loss, value, grad
 
-        first_loss, loss, grad = look()
-        _minimize(flat, loss, grad, lambda: look()[1:], state, options)
+        with beside(flat.like):
+            first_loss, loss, grad = look()
+            _minimize(flat, loss, grad, lambda: look()[1:], state, options)
         return first_loss
 
     # Saving and loading
@@ -293,7 +306,8 @@ class LBFGS(Optimizer):
                 f"{label}: expected no state, since LBFGS keeps all of it under the first "
                 f"parameter, but got {_kind(saved)}; was it saved by another one?"
             )
-        return _read_state(saved, flat)
+        with beside(flat.like):
+            return _read_state(saved, flat)
 
 
 # The algorithm

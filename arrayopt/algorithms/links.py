@@ -21,7 +21,7 @@ def penalize(grad: Array, param: Array, weight_decay: float) -> Array:
 
 def decay_weights(param: Array, lr: float, weight_decay: float) -> Array:
     """Decoupled weight decay: `param` drawn towards zero, apart from the gradient."""
-    return param * (1 - lr * weight_decay) if weight_decay else param
+    return (1 - lr * weight_decay) * param if weight_decay else param
 
 
 def decay(param: Array, grad: Array, group: Mapping[str, Any]) -> tuple[Array, Array]:

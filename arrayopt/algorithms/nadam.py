@@ -22,9 +22,9 @@ class NAdam(Optimizer):
     .. math::
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
-        \mu_t &= \beta_1 \bigl(1 - \tfrac12\, 0.96^{t \psi}\bigr) \\
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
         v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \mu_t &= \beta_1 (1 - 0.5 \cdot 0.96^{t \psi}) \\
         \hat m_t &= \frac{\mu_{t+1} m_t}{1 - \prod_{i=1}^{t+1} \mu_i}
             + \frac{(1 - \mu_t) g_t}{1 - \prod_{i=1}^{t} \mu_i}, \qquad
         \hat v_t = \frac{v_t}{1 - \beta_2^t} \\
@@ -70,10 +70,25 @@ class NAdam(Optimizer):
     State: ``step``, an int; ``mu_product`` (the product of all :math:`\mu_i` so far), a float;
     ``exp_avg`` (:math:`m`) and ``exp_avg_sq`` (:math:`v`), arrays like the parameter.
 
+    The rule has the bias corrections in two step sizes, of :math:`g_t` and of :math:`m_t`, which is
+    the same with fewer operations:
+
+    .. math::
+
+        \sqrt{c_{2,t}} &= \sqrt{1 - \beta_2^t}, \qquad
+        d_t = \sqrt{v_t} + \epsilon \sqrt{c_{2,t}} \\
+        \gamma^g_t &= \frac{\gamma \sqrt{c_{2,t}} (1 - \mu_t)}{1 - \prod_{i=1}^t \mu_i}, \qquad
+        \gamma^m_t = \frac{\gamma \sqrt{c_{2,t}} \mu_{t+1}}
+            {1 - \left(\prod_{i=1}^t \mu_i\right) \mu_{t+1}} \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma^g_t g_t + \gamma^m_t m_t}{d_t}
+
     References
     ----------
-    Dozat (2016), "Incorporating Nesterov momentum into Adam", algorithm 2, with the schedule of
-    :math:`\mu_t` that it proposes.
+    Dozat (2016), "Incorporating Nesterov momentum into Adam", ICLR workshop, algorithm 2, with the
+    schedule of its experiments, where :math:`\psi` is 1/250. There, :math:`\gamma` is called
+    :math:`\alpha_t`, :math:`\beta_2` is :math:`\nu`, and :math:`v_t` is :math:`n_t`. As in torch,
+    :math:`m_t` decays by :math:`\beta_1`, not by :math:`\mu_t`; :math:`\hat v_t` has no factor
+    :math:`\beta_2` above; and there is weight decay.
 
     Examples
     --------

@@ -22,16 +22,16 @@ class RAdam(Optimizer):
     .. math::
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
-        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
-        v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
-        \hat m_t &= m_t / (1 - \beta_1^t) \\
-        \rho_\infty &= 2 / (1 - \beta_2) - 1, \qquad
-        \rho_t = \rho_\infty - 2 t \beta_2^t / (1 - \beta_2^t) \\
-        r_t &= \sqrt{\frac{(\rho_t - 4)(\rho_t - 2)\rho_\infty}
-            {(\rho_\infty - 4)(\rho_\infty - 2)\rho_t}}, \qquad
-        l_t = \sqrt{1 - \beta_2^t} / (\sqrt{v_t} + \epsilon) \\
-        \theta_t &= \theta_{t-1} - \gamma \hat m_t r_t l_t \ \text{if } \rho_t > 5, \qquad
-        \theta_t = \theta_{t-1} - \gamma \hat m_t \ \text{otherwise}
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \hat m_t &= m_t / (1 - \beta_1^t), \qquad c_{2,t} = 1 - \beta_2^t \\
+        \rho_\infty &= \frac{2}{1 - \beta_2} - 1, \qquad
+        \rho_t = \rho_\infty - \frac{2 t \beta_2^t}{c_{2,t}} \\
+        r_t^2 &= \frac{(\rho_t - 4) (\rho_t - 2) \rho_\infty}
+            {(\rho_\infty - 4) (\rho_\infty - 2) \rho_t}, \qquad
+        l_t = \frac{\sqrt{c_{2,t}}}{\sqrt{v_t} + \epsilon} \\
+        \theta_t &= \theta_{t-1} - \gamma \hat m_t r_t l_t \quad \text{if } \rho_t > 5 \\
+        \theta_t &= \theta_{t-1} - \gamma \hat m_t \quad \text{if } \rho_t \leq 5
 
     With `decoupled_weight_decay`, the first line is replaced by
     :math:`\theta_{t-1} \leftarrow (1 - \gamma \lambda) \theta_{t-1}`.
@@ -71,11 +71,22 @@ class RAdam(Optimizer):
     State: ``step``, an int; ``exp_avg`` (:math:`m`) and ``exp_avg_sq`` (:math:`v`), arrays like the
     parameter.
 
+    The rule has the corrections in the step size, which is the same with fewer operations:
+
+    .. math::
+
+        \gamma_t &= \frac{\gamma}{1 - \beta_1^t} \\
+        \theta_t &= \theta_{t-1} - \gamma_t m_t \quad \text{if } \rho_t \leq 5 \\
+        \gamma_t &\leftarrow \gamma_t \sqrt{r_t^2 c_{2,t}} \quad \text{if } \rho_t > 5 \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma_t m_t}{\sqrt{v_t} + \epsilon}
+            \quad \text{if } \rho_t > 5
+
     References
     ----------
     Liu, Jiang, He, Chen, Liu, Gao and Han (2020), "On the variance of the adaptive learning rate
-    and beyond", algorithm 2; as in torch, the variance is rectified from :math:`\rho_t > 5` on,
-    where the paper has 4.
+    and beyond", ICLR, algorithm 2, where :math:`\gamma` is called :math:`\alpha_t`. As in torch,
+    the variance is rectified from :math:`\rho_t > 5` on, where the paper has 4; :math:`\epsilon`
+    and the weight decay are torch's.
 
     Examples
     --------

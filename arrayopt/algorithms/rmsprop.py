@@ -23,9 +23,11 @@ class RMSprop(Optimizer):
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
         v_t &= \alpha v_{t-1} + (1 - \alpha) g_t^2 \\
-        a_t &= \alpha a_{t-1} + (1 - \alpha) g_t, \qquad \tilde v_t = v_t - a_t^2
-            \ \text{(centered)}, \qquad \tilde v_t = v_t \ \text{(otherwise)} \\
-        b_t &= \mu b_{t-1} + g_t / \bigl(\sqrt{\tilde v_t} + \epsilon\bigr) \\
+        \bar g_t &= \alpha \bar g_{t-1} + (1 - \alpha) g_t \\
+        \tilde v_t &= \max(v_t - \bar g_t^2, 0) \ \text{(centered)}, \qquad
+        \tilde v_t = v_t \ \text{(otherwise)} \\
+        d_t &= \sqrt{\tilde v_t} + \epsilon \\
+        b_t &= \mu b_{t-1} + \frac{g_t}{d_t} \\
         \theta_t &= \theta_{t-1} - \gamma b_t
 
     Parameters
@@ -63,14 +65,19 @@ class RMSprop(Optimizer):
     Notes
     -----
     State: ``step``, an int; ``square_avg`` (:math:`v`) and, with `momentum`, ``momentum_buffer``
-    (:math:`b`) and, with `centered`, ``grad_avg`` (:math:`a`), arrays like the parameter.
+    (:math:`b`) and, with `centered`, ``grad_avg`` (:math:`\bar g`), arrays like the parameter.
 
-    A variance :math:`\tilde v_t` that rounding has made negative counts as zero.
+    A variance that rounding has made negative counts as zero: hence the maximum.
 
     References
     ----------
-    Tieleman and Hinton (2012), "Lecture 6.5: RMSProp", Coursera. Graves (2013), "Generating
-    sequences with recurrent neural networks", equations 38 to 41, for the centered variant.
+    Tieleman and Hinton (2012), "Lecture 6.5, rmsprop: divide the gradient by a running average of
+    its recent magnitude", Coursera: Neural networks for machine learning, which has no
+    :math:`\epsilon` and no momentum. Graves (2013), "Generating sequences with recurrent neural
+    networks", arXiv:1308.0850, equations 38 to 41, for the centered variant with momentum, where
+    :math:`v_t` is called :math:`n_i` and :math:`\bar g_t` is :math:`g_i`. As in torch,
+    :math:`\epsilon` stands outside the root, where Graves has it inside, and the learning rate is
+    applied to the buffer, where he has it inside: the same, as long as the rate does not change.
 
     Examples
     --------

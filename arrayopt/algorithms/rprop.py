@@ -22,13 +22,18 @@ class Rprop(Optimizer):
 
     .. math::
 
+        a_t &= g_t g_{t-1} \\
         \Delta_t &= \begin{cases}
-            \min(\eta^+ \Delta_{t-1}, \Delta_{\max}) & g_t g_{t-1} > 0 \\
-            \max(\eta^- \Delta_{t-1}, \Delta_{\min}) & g_t g_{t-1} < 0 \\
+            \eta^+ \Delta_{t-1} & \text{if } a_t > 0 \\
+            \eta^- \Delta_{t-1} & \text{if } a_t < 0 \\
             \Delta_{t-1} & \text{otherwise}
         \end{cases} \\
-        g_t &\leftarrow 0 \ \text{where } g_t g_{t-1} < 0 \\
-        \theta_t &= \theta_{t-1} - \Delta_t \operatorname{sign}(g_t)
+        \Delta_t &\leftarrow \min(\max(\Delta_t, \Delta_{\min}), \Delta_{\max}) \\
+        g_t &\leftarrow \begin{cases}
+            0 & \text{if } a_t < 0 \\
+            g_t & \text{otherwise}
+        \end{cases} \\
+        \theta_t &= \theta_{t-1} - \operatorname{sign}(g_t) \Delta_t
 
     Parameters
     ----------
@@ -65,8 +70,10 @@ class Rprop(Optimizer):
     References
     ----------
     Riedmiller and Braun (1993), "A direct adaptive method for faster backpropagation learning: the
-    RPROP algorithm"; the variant is Rprop- of Igel and Husken (2000), "Improving the Rprop learning
-    algorithm", with the gradient set to zero where its sign changed, as torch does.
+    RPROP algorithm", ICNN, which takes a step back where the sign of the gradient has changed. The
+    variant is iRprop- of Igel and Hüsken (2000), "Improving the Rprop learning algorithm", ICSC
+    symposium on neural computation, which does not, and sets the gradient to zero there. As in
+    torch, the bounds hold for the first step size, too.
 
     Examples
     --------
@@ -138,8 +145,9 @@ class Rprop(Optimizer):
         smallest, largest = group["step_sizes"]
         agreement = grad * state["prev"]
         last = state["step_size"]
-        step_size = xp.where(agreement < 0, etaminus * last, last)
-        step_size = xp.where(agreement > 0, etaplus * last, step_size)
+        step_size = xp.where(
+            agreement > 0, etaplus * last, xp.where(agreement < 0, etaminus * last, last)
+        )
         step_size = xp.minimum(xp.maximum(step_size, smallest), largest)
         grad = xp.where(agreement < 0, 0.0, grad)
         return param - xp.sign(grad) * step_size, {"prev": grad, "step_size": step_size}

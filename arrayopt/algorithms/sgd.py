@@ -24,10 +24,20 @@ class SGD(Optimizer):
     .. math::
 
         g_t &\leftarrow g_t + \lambda \theta_{t-1} \\
-        b_t &= \mu b_{t-1} + (1 - \tau) g_t, \qquad b_1 = g_1 \\
-        g_t &\leftarrow g_t + \mu b_t \ \text{(Nesterov)}, \qquad g_t \leftarrow b_t \
-            \text{(otherwise)} \\
+        b_t &= \begin{cases}
+            \mu b_{t-1} + (1 - \tau) g_t & \text{if } b_{t-1} \text{ exists} \\
+            g_t & \text{otherwise}
+        \end{cases} \\
+        \theta_t &= \theta_{t-1} - \gamma b_t
+
+    With `nesterov`, the last line is replaced by
+
+    .. math::
+
+        g_t &\leftarrow g_t + \mu b_t \\
         \theta_t &= \theta_{t-1} - \gamma g_t
+
+    and without a momentum, the last two lines are replaced by the second one of these.
 
     Parameters
     ----------
@@ -62,15 +72,17 @@ class SGD(Optimizer):
     State: ``momentum_buffer``, an array like the parameter, from the first step with momentum on;
     it begins as the gradient.
 
-    The momentum is that of Sutskever et al. (2013) with the learning rate applied to the buffer,
-    :math:`\theta_t = \theta_{t-1} - \gamma b_t`, not inside it, as in torch.
-
     References
     ----------
-    Robbins and Monro (1951), "A stochastic approximation method". Polyak (1964), "Some methods of
-    speeding up the convergence of iteration methods". Sutskever, Martens, Dahl and Hinton (2013),
-    "On the importance of initialization and momentum in deep learning", equations 1 to 4; as in
-    torch, the learning rate is applied to the buffer.
+    Robbins and Monro (1951), "A stochastic approximation method", Annals of Mathematical Statistics
+    22. Polyak (1964), "Some methods of speeding up the convergence of iteration methods", USSR
+    Computational Mathematics and Mathematical Physics 4. Sutskever, Martens, Dahl and Hinton
+    (2013), "On the importance of initialization and momentum in deep learning", ICML, equations 1
+    and 2, and 3 and 4 for Nesterov's, where :math:`\gamma` is called :math:`\epsilon`. As in
+    torch, the learning rate is applied to the buffer, not inside it: their :math:`v_t` is
+    :math:`-\gamma b_t` as long as the rate does not change. With `nesterov`, :math:`\theta_t`
+    stands for their :math:`\theta_t + \mu v_t`, where the gradient is taken. The dampening is
+    torch's.
 
     Examples
     --------
@@ -86,7 +98,7 @@ class SGD(Optimizer):
 
     gradients = "dense or sparse"
     state_table = (StateSlot("momentum_buffer", initial=None, when="momentum"),)
-    notation: ClassVar = {"damped": r"\tilde g_{t}", "update": "g_{t}"}
+    notation: ClassVar = {"update": "g_{t}"}
     ranges = (
         Range("lr", "learning rate"),
         Range("momentum", "momentum value"),
@@ -140,8 +152,9 @@ class SGD(Optimizer):
         if not momentum:
             return param - group["lr"] * grad, {}
         if "momentum_buffer" in state:
-            damped = (1 - dampening) * grad if dampening else grad
-            momentum_buffer = momentum * state["momentum_buffer"] + damped
+            momentum_buffer = momentum * state["momentum_buffer"] + (
+                (1 - dampening) * grad if dampening else grad
+            )
         else:
             momentum_buffer = grad
         update = grad + momentum * momentum_buffer if group["nesterov"] else momentum_buffer

@@ -21,10 +21,11 @@ class SparseAdam(Optimizer):
 
     .. math::
 
-        m_t &= m_{t-1} + (1 - \beta_1) (g_t - m_{t-1}) \\
-        v_t &= v_{t-1} + (1 - \beta_2) (g_t^2 - v_{t-1}) \\
-        \gamma_t &= \gamma \sqrt{1 - \beta_2^t} \,/\, (1 - \beta_1^t) \\
-        \theta_t &= \theta_{t-1} - \gamma_t m_t / \bigl(\sqrt{v_t} + \epsilon\bigr)
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \gamma_t &= \frac{\gamma \sqrt{1 - \beta_2^t}}{1 - \beta_1^t} \\
+        d_t &= \sqrt{v_t} + \epsilon \\
+        \theta_t &= \theta_{t-1} - \gamma_t \frac{m_t}{d_t}
 
     Everything else stays as it is, parameter and averages; the steps :math:`t` are counted for the
     parameter as a whole. The time that a step takes depends on the number of entries, not on the
@@ -55,15 +56,17 @@ class SparseAdam(Optimizer):
     Notes
     -----
     State: ``step``, an int; ``exp_avg`` (:math:`m`) and ``exp_avg_sq`` (:math:`v`), dense arrays
-    like the parameter.
+    like the parameter. An average :math:`v` that has overflowed stays infinite.
 
     Gradients are `SparseGrad`, sparse tensors of torch, or sparse arrays of SciPy. Entries with the
     same index are summed first.
 
     References
     ----------
-    Kingma and Ba (2015), "Adam: a method for stochastic optimization", the end of section 2 for
-    :math:`\gamma_t`; that averages wait for their entry is torch's.
+    Kingma and Ba (2015), "Adam: a method for stochastic optimization", ICLR, algorithm 1 with the
+    last lines that the end of section 2 gives it, where :math:`\gamma` is called :math:`\alpha`,
+    :math:`\gamma_t` is :math:`\alpha_t`, and :math:`\epsilon` is :math:`\hat\epsilon`. That
+    averages wait for their entry is torch's.
 
     Examples
     --------

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arrayopt.arguments import (
     CommandError,
@@ -91,6 +91,13 @@ def add_parser(commands: Commands) -> None:
         metavar="FILE",
         help="draw a bar chart of the speed-ups: the times of rivals over those of arrayopt",
     )
+    bench.add_argument(
+        "--from",
+        dest="read",
+        type=Path,
+        metavar="FILE",
+        help="with --plot: draw what --json has written, and time nothing",
+    )
 
 
 def run(args: argparse.Namespace) -> list[str]:
@@ -114,10 +121,13 @@ def run(args: argparse.Namespace) -> list[str]:
         If a file cannot be written.
     """
     try:
+        from arrayopt.bench.record import caption
         from arrayopt.bench.session import failures, session
 
         if args.plot:
             from arrayopt.bench.chart import chart
+        if args.read:
+            return _drawn(args)
     except ImportError as error:
         raise cannot_import(error, INSTALL_BENCH) from error
     effort = QUICK if args.quick else Effort()
@@ -131,7 +141,7 @@ def run(args: argparse.Namespace) -> list[str]:
     if args.json:
         args.json.write_text(json.dumps(record, indent=1) + "\n")
     if args.plot:
-        chart(results, args.plot, _caption(record))
+        chart(results, args.plot, caption(record))
     return failures(results)
 
 
@@ -157,13 +167,32 @@ def _checkpoint(args: argparse.Namespace, effort: Effort) -> list[str]:
     return []
 
 
-def _caption(record: Mapping[str, Any]) -> str:
-    """On which machine, and how, it was measured."""
-    plural = "" if record["threads"] == 1 else "s"
-    return (
-        f"{record['machine']['cpu']}, {record['dtype']}, {record['threads']} thread{plural} a side"
-        f"{', reduced parameters' if record['quick'] else ''}"
-    )
+def _drawn(args: argparse.Namespace) -> list[str]:
+    """Draw what was measured before. Nothing can go wrong but what is raised."""
+    from arrayopt.bench.chart import chart
+    from arrayopt.bench.record import caption, results_of
+
+    others = ("checkpoint", "against", "turns", "quick", "json")
+    given = [f"--{option}" for option in others if getattr(args, option)]
+    if given or not args.plot:
+        reason = f"without {', '.join(given)}" if given else "and needs --plot FILE"
+        raise CommandError(f"--from draws what was measured before, {reason}")
+    try:
+        record = json.loads(args.read.read_text())
+        results = [
+            result
+            for result in results_of(record)
+            if result.algorithm in (args.algorithm or algorithms())
+            and result.workload in (args.workload or WORKLOADS)
+        ]
+    except (ValueError, LookupError, TypeError) as error:
+        raise CommandError(
+            f"{args.read} is no record of `arrayopt bench --json`: {error}"
+        ) from error
+    if not results:
+        raise CommandError(f"{args.read} has nothing of such an algorithm and workload")
+    chart(results, args.plot, caption(record))
+    return []
 
 
 def _cases(algorithm: list[str] | None, workload: list[str] | None) -> dict[str, list[str]]:

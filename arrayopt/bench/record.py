@@ -13,10 +13,13 @@ from arrayopt.bench.comparison import Result, Settings
 from arrayopt.bench.measure import bandwidth
 from arrayopt.bench.workloads import WORKLOADS, size
 
-__all__ = ["machine", "record", "versions"]
+__all__ = ["caption", "machine", "record", "results_of", "versions"]
 
 #: Whose versions are told.
 PACKAGES = ("arrayopt", "numpy", "numba", "torch", "optax", "jax")
+
+#: What a ratio is called in a record, and whose it is.
+RATIOS = {"ratio": "arrayopt", "ratio_torch_tensors": "arrayopt-torch"}
 
 
 def record(
@@ -91,6 +94,50 @@ def record(
     }
 
 
+def results_of(record: Mapping[str, Any]) -> list[Result]:
+    """The ratios of a record, as they were when it was made.
+
+    Parameters
+    ----------
+    record : mapping
+        As `record` makes it, and as it comes back from JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is no such record.
+
+    Examples
+    --------
+    >>> ratios = {"ratio": 0.5, "ratio_torch_tensors": None, "bytes_moved": 400}
+    >>> entry = {"workload": "1x100", "algorithm": "SGD", "contender": "torch", **ratios}
+    >>> results_of({"schema": 1, "results": [entry]})[0].ratios
+    {'arrayopt': 0.5}
+    """
+    if not isinstance(record, Mapping) or record.get("schema") != 1:
+        found = record.get("schema") if isinstance(record, Mapping) else type(record).__name__
+        raise ValueError(f"expected a record of `arrayopt bench` with schema 1, but got {found}")
+    return [
+        Result(
+            entry["workload"],
+            entry["algorithm"],
+            entry["contender"],
+            entry["bytes_moved"],
+            ratios={ours: entry[key] for key, ours in RATIOS.items() if entry[key] is not None},
+        )
+        for entry in record["results"]
+    ]
+
+
+def caption(record: Mapping[str, Any]) -> str:
+    """On which machine, and how, it was measured."""
+    plural = "" if record["threads"] == 1 else "s"
+    return (
+        f"{record['machine']['cpu']}, {record['dtype']}, {record['threads']} thread{plural} a side"
+        f"{', reduced parameters' if record['quick'] else ''}"
+    )
+
+
 def machine() -> dict[str, Any]:
     """The processor, how many cores the process may use, and the operating system."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -124,8 +171,7 @@ def _entry(result: Result) -> dict[str, Any]:
             "turns": len(timing.samples),
             "steps_per_turn": timing.steps,
         },
-        "ratio": result.ratios.get("arrayopt"),
-        "ratio_torch_tensors": result.ratios.get("arrayopt-torch"),
+        **{name: result.ratios.get(ours) for name, ours in RATIOS.items()},
         "bytes_moved": result.moved,
         "bandwidth": result.bandwidth,
         "memory": {name: bandwidth(timing) for name, timing in result.yardsticks.items()},

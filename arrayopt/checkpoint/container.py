@@ -23,7 +23,23 @@ __all__ = ["Container", "DamagedCheckpoint", "Stored"]
 
 
 class DamagedCheckpoint(ValueError):  # noqa: N818  (it is what happened that one wants to read)
-    """A file is no whole checkpoint: cut short, changed, or something else."""
+    """A file is no whole checkpoint: cut short, changed, or something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from arrayopt import checkpoint
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = checkpoint.save(Path(folder) / "run.safetensors", model=[np.ones(2)])
+    ...     cut = file.write_bytes(file.read_bytes()[:-1])
+    ...     try:
+    ...         found = checkpoint.load(file)
+    ...     except checkpoint.DamagedCheckpoint:
+    ...         print("it has been cut short")
+    it has been cut short
+    """
 
 
 class Container:

@@ -33,6 +33,16 @@ class Checkpoint:
         What was saved as `extra`; None if nothing was.
     parts : tuple of str
         What else the file has, loaded or not.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = save(folder, model=[np.ones(2)], extra={"epoch": 3})
+    ...     found = load(folder)
+    >>> found.number, found.extra, found.parts
+    (1, {'epoch': 3}, ('model',))
     """
 
     path: Path
@@ -193,7 +203,25 @@ def load(
 
     Examples
     --------
-    See `save`.
+    >>> import tempfile
+    >>> import numpy as np
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> file = save(folder.name, model={"w": np.array([3.0, -2.0])}, extra=[1, 2])
+    >>> weights = {"w": np.zeros(2)}
+    >>> load(folder.name, model=weights).extra
+    [1, 2]
+    >>> weights["w"]
+    array([ 3., -2.])
+
+    What is of another model is refused, and nothing is changed:
+
+    >>> load(folder.name, model={"w": np.zeros(3)})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: ... does not fit the model given: w: expected shape (3,), but got (2,)
+    >>> folder.cleanup()
+
+    `save` shows how a whole run goes on.
     """
     require("safetensors")
     objects = _given(model, averaged, optimizer, scheduler)

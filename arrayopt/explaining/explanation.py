@@ -21,7 +21,7 @@ __all__ = ["Explanation", "explain"]
 class Explanation:
     """What an optimizer computes; `explain` makes it.
 
-    A notebook shows it as equations, and ``print`` as text.
+    A notebook shows it as equations with their symbols, and ``print`` as text.
 
     Attributes
     ----------
@@ -31,6 +31,17 @@ class Explanation:
         The papers that its docstring lists, and what is different there.
     sections : tuple
         One for each kind of groups; of a class, there is one.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> explanation = arrayopt.explain(arrayopt.SGD, weight_decay=0.1)
+    >>> [line.name for line in explanation.lines]
+    ['grad', 'param']
+    >>> for line in explanation.text.splitlines()[2:4]:
+    ...     print(line)
+    gₜ ← gₜ + λ·θₜ₋₁
+    θₜ = θₜ₋₁ − γ·gₜ
     """
 
     def __init__(self, title: str, references: str, sections: tuple[Any, ...]) -> None:
@@ -110,11 +121,11 @@ class Explanation:
     def __repr__(self) -> str:
         return f"<Explanation of {self.title}: {len(self.lines)} lines>"
 
-    def _repr_latex_(self) -> str:
+    def _repr_markdown_(self) -> str:
         parts = []
         for section in self.sections:
             heading = f"**{self.title}**{section.heading}\n\n" if section.heading else ""
-            parts.append(f"{heading}$$\n{section.latex}\n$$")
+            parts.append(f"{heading}{section.markdown}")
         return "\n\n".join(parts)
 
 

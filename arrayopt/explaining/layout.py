@@ -117,7 +117,7 @@ def _latex_rows(block: Block, show: LaTeX, names: Names, under: str) -> Iterator
             condition, opposite = show(tidy(item.condition)), show.negated(tidy(item.condition))
             if item.cases:
                 one, other = (show(tidy(line.expression)) for line in item.cases)
-                cases = show.cases((one, condition), other)
+                cases = show.cases([(one, condition)], other)
                 yield _latex_row(item.cases[0], show, names, cases) + under
                 continue
             word = under + (r" \text{ and } " if under else r" \quad \text{if } ")

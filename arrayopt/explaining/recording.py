@@ -40,6 +40,21 @@ class Recording:
     ----------
     labels : dict of int to str or int
         What the parameters are called, by their place in the optimizer: their names or places.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> w = np.array([3.0, -2.0])
+    >>> opt = arrayopt.SGD([w], lr=0.25, momentum=0.5)
+    >>> with arrayopt.record(opt) as recording:
+    ...     for _ in range(2):
+    ...         opt.step(grads=[2 * w])
+    >>> "momentum_buffer" in recording.names, recording.steps
+    (True, array([1, 2]))
+    >>> recording["param"]
+    array([[ 1.5, -1. ],
+           [ 0. ,  0. ]])
     """
 
     def __init__(self) -> None:

@@ -73,8 +73,17 @@ class RuleSection:
     @property
     def text(self) -> str:
         """Equations in the characters of a terminal, and what the symbols are."""
-        legend = [*self._values(), *self._entries()]
+        legend = [f"{unicode(symbol)}{told}" for symbol, told in self.legend]
         return f"{layout.text(self.block, self.notation)}\n\n{wrapped(*legend)}"
+
+    @property
+    def markdown(self) -> str:
+        """Aligned equations, and what the symbols are."""
+        parts = []
+        for symbol, told in self.legend:
+            name = re.sub(r"[\w\[\]]+", r"`\g<0>`", told, count=1)
+            parts.append(f"${symbol}${name}")
+        return f"$$\n{self.latex}\n$$\n\n{', '.join(parts)}"
 
     @property
     def python(self) -> str:
@@ -97,7 +106,12 @@ class RuleSection:
                 scalars |= program.scalars
         return backend.source(language, program.structure, self.dtype)
 
-    def _values(self) -> list[str]:
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """The symbols in the equations, in LaTeX, and what they are."""
+        return [*self._values(), *self._entries()]
+
+    def _values(self) -> list[tuple[str, str]]:
         """The options in the equations, with their values."""
         used = dict.fromkeys(s for s in layout.used(self.block) if s.kind == "option")
         found = []
@@ -105,16 +119,16 @@ class RuleSection:
             value = self.options[symbol.name]
             index = "" if symbol.index is None else f"[{symbol.index}]"
             value = value if symbol.index is None else value[symbol.index]
-            found.append(f"{unicode(self.notation(symbol))} = {symbol.name}{index} = {value:g}")
+            found.append((self.notation(symbol), f" = {symbol.name}{index} = {value:g}"))
         return found
 
-    def _entries(self) -> list[str]:
+    def _entries(self) -> list[tuple[str, str]]:
         """The entries of the state in the equations."""
         names = {slot.name for slot in self.slots} | {"param", "grad"}
         found = {}
         for symbol in layout.used(self.block):
             if symbol.name in names and symbol.kind == "after":
-                found[symbol.name] = f"{unicode(self.notation(symbol))}: {symbol.name}"
+                found[symbol.name] = (self.notation(symbol), f": {symbol.name}")
         return [*found.values()]
 
 
@@ -149,6 +163,11 @@ class Quotation:
             return rf"\text{{{self.cls.__name__} has no rule, and no equations in its docstring}}"
         body = textwrap.dedent(found[1]).strip()
         return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+    @property
+    def markdown(self) -> str:
+        """The equations."""
+        return f"$$\n{self.latex}\n$$\n\n({self.statement}.)"
 
     @property
     def text(self) -> str:

@@ -78,8 +78,12 @@ class LaTeX(Printer):
         return rf"\left|{self(argument)}\right|", Level.ATOM
 
     def on_where(self, condition: Expression, one: Expression, other: Expression) -> Spelled:
-        """A choice, element by element."""
-        return self.cases((self(one), self(condition)), self(other)), Level.CHOICE
+        """A choice, element by element; what is chosen otherwise may be another choice."""
+        ways = [(self(one), self(condition))]
+        while isinstance(other, Operation) and other.function == "where":
+            condition, one, other = other.arguments
+            ways.append((self(one), self(condition)))
+        return self.cases(ways, self(other)), Level.CHOICE
 
     def on_exists(self, symbol: Expression) -> Spelled:
         """Whether an entry of the state is there."""
@@ -120,13 +124,11 @@ class LaTeX(Printer):
         return super().negated(condition).replace("not ", r"\text{not } ")
 
     @staticmethod
-    def cases(one: tuple[str, str], other: str) -> str:
-        """What something is under a condition, and otherwise."""
-        value, condition = one
-        return (
-            rf"\begin{{cases}} {value} & \text{{if }} {condition} \\ "
-            rf"{other} & \text{{otherwise}} \end{{cases}}"
-        )
+    def cases(ways: list[tuple[str, str]], other: str) -> str:
+        """What something is, each under a condition, and otherwise."""
+        rows = [rf"{value} & \text{{if }} {condition}" for value, condition in ways]
+        body = r" \\ ".join([*rows, rf"{other} & \text{{otherwise}}"])
+        return rf"\begin{{cases}} {body} \end{{cases}}"
 
 
 class Text(Printer):

@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from arrayopt.groups import Group
-from arrayopt.namespace import array_namespace, detach, device, is_array, is_writeable
+from arrayopt.namespace import array_namespace, beside, detach, device, is_array, is_writeable
 from arrayopt.options import python_number
 
 __all__ = [
@@ -100,7 +100,8 @@ def write(group: Group, value: float) -> float:
         if rate.itemsize == 8 and rate.is_floating_point():
             return value  # as it is
     elif is_writeable(rate):
-        rate[...] = value
+        with beside(rate):
+            rate[...] = value
     else:
         group["lr"] = like(value, rate)
     return read(group)

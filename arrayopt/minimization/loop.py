@@ -61,6 +61,18 @@ class MinimizeResult:
         Whether a tolerance was met.
     message : str
         The reason why it ended.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayopt
+    >>> def fun(x):
+    ...     return float(np.sum((x - 1) ** 2))
+    >>> def jac(x):
+    ...     return 2 * (x - 1)
+    >>> result = arrayopt.minimize(fun, np.zeros(2), arrayopt.SGD, jac=jac, lr=0.5)
+    >>> result.x, result.nit, result.success
+    (array([1., 1.]), 1, True)
     """
 
     x: Any

@@ -37,6 +37,7 @@ def plot_loss_curves(
     *,
     log: bool = True,
     minimum: float = 0.0,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw losses over the steps.
@@ -52,6 +53,8 @@ def plot_loss_curves(
         Whether the axis of the loss is logarithmic. What is not positive is a gap then.
     minimum : float, default 0
         What is subtracted: ``problem.minimum``.
+    legend : bool, default True
+        Whether to tell the curves: of several pictures beside each other, one may be enough.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure, with the legend beside.
 
@@ -100,7 +103,8 @@ def plot_loss_curves(
     ax.set_ylabel(above("loss", minimum))
     ax.margins(x=0.01)
     tidy(ax)
-    side_legend(ax, None, own)
+    if legend:
+        side_legend(ax, None, own)
     return figure_of(ax)
 
 

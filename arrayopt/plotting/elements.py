@@ -46,8 +46,8 @@ def plot_intermediates(
     Parameters
     ----------
     recording : recording, or mapping of str to array
-        The arrays have shape (steps, *shape), or (steps,) for numbers. A recording has `names`,
-        `steps` and ``recording[name]``; the steps of a mapping are 1, 2, ….
+        The arrays have shape ``(steps, *shape)``, or ``(steps,)`` for numbers. A recording has
+        `names`, `steps` and ``recording[name]``; the steps of a mapping are 1, 2, ….
     names : iterable of str, optional
         Which, by default all.
     elements : sequence of int or tuple of int, optional

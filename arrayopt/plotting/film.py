@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,8 @@ from typing import Any, Literal
 
 from matplotlib.animation import FuncAnimation, HTMLWriter, PillowWriter, writers
 from matplotlib.figure import Figure
-from PIL import Image
+
+from arrayopt.plotting.picture import with_palette
 
 __all__ = ["Film"]
 
@@ -25,11 +25,8 @@ class _Frames(HTMLWriter):
     def grab_frame(self, **settings: Any) -> None:
         super().grab_frame(**settings)  # type: ignore[no-untyped-call]
         frames = self._saved_frames  # type: ignore[attr-defined]
-        with Image.open(io.BytesIO(base64.b64decode(frames[-1]))) as image:
-            reduced = image.convert("RGB").quantize(SHADES, dither=Image.Dither.NONE)
-        file = io.BytesIO()
-        reduced.save(file, format="png", optimize=True)
-        frames[-1] = base64.encodebytes(file.getvalue()).decode()
+        png = with_palette(base64.b64decode(frames[-1]), SHADES)
+        frames[-1] = base64.encodebytes(png).decode()
 
 
 class Film(FuncAnimation):

@@ -61,12 +61,36 @@ def look(number: int) -> dict[str, Any]:
 
 
 def new_figure(width: float, height: float) -> Picture:
-    """An empty figure of so many inches, which pyplot knows nothing of.
+    """An empty figure that shows itself in a notebook, without pyplot.
+
+    Its axes draw curves in colours that are safe for all kinds of colour vision, and in dashes.
+
+    Parameters
+    ----------
+    width, height : float
+        In inches.
+
+    Returns
+    -------
+    matplotlib Figure
 
     Raises
     ------
     ImportError
         If matplotlib is not installed; it names the command that installs it.
+
+    Examples
+    --------
+    Pictures side by side:
+
+    >>> import arrayopt as optim
+    >>> from arrayopt import plotting
+    >>> from arrayopt.problems import beale, trajectory
+    >>> path = trajectory(beale(), optim.Adam, 100, lr=0.1)
+    >>> figure = new_figure(9, 3.2)
+    >>> left, right = figure.subplots(1, 2)
+    >>> _ = plotting.plot_trajectories(beale(), path, ax=left)
+    >>> _ = plotting.plot_loss_curves(path, ax=right)
     """
     try:
         import matplotlib.figure  # noqa: F401

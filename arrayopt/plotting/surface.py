@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_end", "draw_path", "draw_surface", "levels", "plot_trajectories", "surface_axes"]
 
-#: Points of the grid along each axis, and how dark the highest parts are, so that paths stand out.
-GRID, DARKEST = 301, 0.36
+#: At least and at most so many points of the grid along each axis; between, one for so many dots.
+COARSE, GRID, DOTS = 101, 301, 1.5
+
+#: How dark the highest parts are, so that paths stand out.
+DARKEST = 0.36
 
 #: One side may be so many times as long as the other, and both still have the same scale.
 MOST_OBLONG = 3.5
@@ -36,6 +39,7 @@ def plot_trajectories(
     *,
     view: Any = None,
     colorbar: bool = True,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the paths of optimizers on the contours of a problem.
@@ -58,6 +62,8 @@ def plot_trajectories(
         there is a cross.
     colorbar : bool, default True
         Whether to tell the values of the contours.
+    legend : bool, default True
+        Whether to tell the paths: of several pictures beside each other, one may be enough.
     ax : matplotlib Axes, optional
         Where to draw; by default on a new figure, with the legend beside.
 
@@ -95,7 +101,8 @@ def plot_trajectories(
         exits += _draw_exit(ax, points, number, limits)
     starts = np.unique([points[0] for points in found.values()], axis=0)
     start = ax.plot(*starts.T, **_MARK, **_START, zorder=6, label="start")
-    side_legend(ax, [*lines, *start, *minima, *exits[:1]], own)
+    if legend:
+        side_legend(ax, [*lines, *start, *minima, *exits[:1]], own)
     return figure_of(ax)
 
 
@@ -111,7 +118,8 @@ def draw_surface(ax: Axes, problem: Problem, limits: Any, colorbar: bool) -> lis
     """Draw the contours and the minima of a problem; return what stands for the minima."""
     from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
-    x, y = (np.linspace(low, high, GRID) for low, high in limits)
+    points = int(np.clip(max(ax.bbox.size) / DOTS, COARSE, GRID))
+    x, y = (np.linspace(low, high, points) for low, high in limits)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     height = np.asarray(problem.fun(grid)) - problem.minimum
     steps, logarithmic = levels(height)

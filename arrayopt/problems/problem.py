@@ -27,6 +27,13 @@ class Source(NamedTuple):
     title : str
     where : str
         The journal or publisher, and the pages or the section.
+
+    Examples
+    --------
+    >>> from arrayopt import problems
+    >>> source = problems.rosenbrock().sources[0]
+    >>> source.author, source.year
+    ('H. H. Rosenbrock', 1960)
     """
 
     author: str
@@ -49,6 +56,17 @@ class Formulas(NamedTuple):
         Returns the gradients, of shape (..., n).
     hess : callable
         Returns the Hessians, of shape (..., n, n).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bowl = Formulas(
+    ...     fun=lambda x: np.sum(x**2, axis=-1),
+    ...     grad=lambda x: 2 * x,
+    ...     hess=lambda x: np.broadcast_to(2 * np.eye(2), (*x.shape, 2)),
+    ... )
+    >>> bowl.fun(np.ones((5, 2)))
+    array([2., 2., 2., 2., 2.])
     """
 
     fun: Formula

@@ -113,7 +113,7 @@ def ravine(condition: float = 100.0, angle: float = 0.0) -> Problem:
     along = np.array([math.cos(angle), math.sin(angle)])
     across = np.array([-math.sin(angle), math.cos(angle)])
     matrix = np.outer(along, along) + condition * np.outer(across, across)
-    half = 1.5 if angle == 0 else 5.0
+    half, u = (5.0, "u") if angle else (1.5, "x")
     return Problem(
         "ravine",
         _quadratic(lambda x: x @ constant(matrix, x), lambda: matrix),
@@ -121,8 +121,8 @@ def ravine(condition: float = 100.0, angle: float = 0.0) -> Problem:
         minimum=0.0,
         start=-4 * along + across,
         domain=((-5, 5), (-half, half)),
-        equation=rf"f(x) = \frac{{1}}{{2}} (u_1^2 + {condition:g}\, u_2^2)"
-        + (r",\quad u = x" if angle == 0 else rf",\quad u = x \text{{ turned by }} {angle:g}"),
+        equation=rf"f(x) = \frac{{1}}{{2}} ({u}_1^2 + {condition:g}\, {u}_2^2)"
+        + (rf",\quad u = x \text{{ turned by }} {angle:g}" if angle else ""),
         sources=(
             Source(
                 "R. S. Sutton",

@@ -27,6 +27,14 @@ class Trajectory(NamedTuple):
         The function there, without noise.
     grads : array, shape (steps, n)
         The gradient that each step was given, with its noise; of LBFGS, the first one.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> from arrayopt import problems
+    >>> path = problems.trajectory(problems.ravine(), arrayopt.SGD, 10, lr=0.01)
+    >>> path.points.shape, path.values.shape, path.grads.shape
+    ((11, 2), (11,), (10, 2))
     """
 
     points: Any

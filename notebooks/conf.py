@@ -1,0 +1,179 @@
+"""How the documentation site is built: `make docs`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import shutil
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import mathjax
+from docutils import nodes
+from sphinx.util import logging
+
+HERE = Path(__file__).parent
+GENERATED = HERE / "generated"  # pictures, and the sources of the pages of public names
+shutil.rmtree(GENERATED, ignore_errors=True)
+sys.path.insert(0, str(HERE))
+
+from links import broken  # noqa: E402
+from pictures import MEASURED, caption, draw_all  # noqa: E402
+
+from arrayopt.bench.neighbours import TOLERATED  # noqa: E402
+from arrayopt.optimizer import Optimizer  # noqa: E402
+
+project = "arrayopt"
+author = "the arrayopt developers"
+project_copyright = author
+version = release = version_of("arrayopt")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["**/.ipynb_checkpoints", "generated/pictures"]
+
+# Docstrings
+
+default_role = "autolink"
+autosummary_filename_map = {"arrayopt.Functional": "arrayopt.Functional-class"}  # beside functional
+autodoc_default_options = {"no-value": True}
+autodoc_typehints = "none"  # types stand in the section Parameters
+maximum_signature_line_length = 60
+python_use_unqualified_type_names = True
+numpydoc_show_class_members = False  # _templates/autosummary/class.rst shows them
+
+# Notebooks and pages: the stored outputs are shown
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = [
+    "amsmath",
+    "attrs_block",
+    "attrs_inline",
+    "colon_fence",
+    "dollarmath",
+    "substitution",
+]
+myst_heading_anchors = 3
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# What the page of benchmarks tells, read from the record
+
+
+def measured() -> dict[str, str]:
+    """What was measured, where, and how far it can be trusted; and the charts."""
+    record = json.loads(MEASURED.read_text())
+    known = {name: number for name, number in record["versions"].items() if number}
+    versions = ", ".join(f"{name} {number}" for name, number in known.items())
+    lines = [f"Measured on: {caption(record)}.", f"Versions: {versions}."]
+    if record["quick"]:
+        lines.append(
+            "**This is a short run (`--quick`) of few turns, on reduced parameters: it shows that "
+            "all of it works, and says little of how fast it is.**"
+        )
+    if record["busy_cores"] and record["busy_cores"] > TOLERATED:
+        busy = f"{record['busy_cores']:.1f}"
+        lines.append(f"**Other processes kept {busy} cores busy meanwhile: do not trust it.**")
+    charts = [
+        f"## {entry['title']}\n\n![{name}](generated/pictures/bench_{name}.png)"
+        for name, entry in record["workloads"].items()
+    ]
+    return {"measured": "\n".join(lines), "charts": "\n\n".join(charts)}
+
+
+myst_substitutions = measured()
+
+# The pages
+
+html_theme = "pydata_sphinx_theme"
+html_title = "arrayopt"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = LOGO = "_static/logo.svg"
+html_copy_source = False
+html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
+html_sidebars = {"index": [], "_modules/**": []}
+html_theme_options = {
+    "logo": {"text": project, "image_light": LOGO, "image_dark": LOGO},
+    "header_links_before_dropdown": 5,
+    "collapse_navigation": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+}
+
+# Equations are set by the copy of MathJax that a Python package brings, not by another host's
+
+mathjax_path = "mathjax/tex-mml-chtml.js"
+mathjax3_config = {"options": {"enableMenu": False}}  # MyST adds which elements are equations
+
+
+def strip_code(app: Any, doctree: nodes.document) -> None:
+    """Take away the empty line that ends an example, which doctest needs and nobody else."""
+    for node in doctree.findall(nodes.literal_block):
+        if isinstance(node[0], nodes.Text):
+            node.children = [nodes.Text(node.astext().rstrip())]
+
+
+def copy_mathjax(app: Any, error: Exception | None) -> None:
+    """Put MathJax and its fonts among the static files."""
+    if error is None and app.builder.format == "html":
+        source = Path(mathjax.__path__[0]) / "static" / "mathjax" / "es5"
+        target = Path(app.outdir) / "_static" / "mathjax"
+        fonts = "output/chtml/fonts/woff-v2"
+        shutil.copytree(source / fonts, target / fonts, dirs_exist_ok=True)
+        shutil.copy(source / "tex-mml-chtml.js", target)
+
+
+def drop_maps(app: Any, error: Exception | None) -> None:
+    """Leave out what only a debugger of the theme's own code would load."""
+    for file in (Path(app.outdir) / "_static").rglob("*.map"):
+        file.unlink()
+
+
+def check_links(app: Any, error: Exception | None) -> None:
+    """Warn of links that lead nowhere."""
+    if error is None and app.builder.name == "html":
+        for problem in broken(Path(app.outdir)):
+            logging.getLogger(__name__).warning("%s", problem)
+
+
+def draw_pictures(app: Any) -> None:
+    """Draw what the pages show."""
+    draw_all(GENERATED / "pictures")
+
+
+def rule_of(name: str, module: str) -> str:
+    """The file that an optimizer has its own rule in, from the root of the sources, or nothing."""
+    entry = getattr(importlib.import_module(module), name, None)
+    if inspect.isclass(entry) and issubclass(entry, Optimizer) and "rule" in vars(entry):
+        return str(Path("/..") / Path(inspect.getfile(entry)).relative_to(HERE.parent))
+    return ""
+
+
+autosummary_context = {"rule_of": rule_of}
+suppress_warnings = ["config.cache"]  # a function is part of the configuration
+
+
+def setup(app: Any) -> None:
+    """What is done before and after the pages are built."""
+    app.connect("builder-inited", draw_pictures, priority=400)
+    app.connect("doctree-read", strip_code)
+    app.connect("build-finished", copy_mathjax, priority=400)
+    app.connect("build-finished", drop_maps, priority=800)
+    app.connect("build-finished", check_links, priority=900)
