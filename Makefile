@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHONS ?= 3.11 3.12 3.13
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types tests test-gpu notebooks docs check bench format clean
+.PHONY: release-check test-oldest test-pythons
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## train NumPy models on real data, and check every number against torch
 	$(BIN)/python -m arrayopt demo
@@ -45,6 +47,15 @@ bench: $(READY)  ## a short run of the asv suite
 	$(BIN)/pip install --quiet "asv>=0.6.4"
 	cd asv_benchmarks && ../$(BIN)/asv machine --yes >/dev/null && \
 	ARRAYOPT_SHORT_BENCHMARK=1 ../$(BIN)/asv run --quick --show-stderr --python=same
+
+release-check: $(READY)  ## build sdist and wheel, install each in empty environments, try every extra
+	$(BIN)/python tests/release_check.py
+
+test-oldest: $(READY)  ## pytest with the lowest version of every package, on the lowest Python
+	$(BIN)/python tests/elsewhere.py oldest
+
+test-pythons: $(READY)  ## pytest with each Python that we support and this machine has
+	$(BIN)/python tests/elsewhere.py $(PYTHONS)
 
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

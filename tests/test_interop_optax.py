@@ -96,7 +96,7 @@ class Optax:
     """Parameters, their transformation and its state."""
 
     def __init__(self, transformation: Any, params: Any) -> None:
-        self.transformation, self.params = transformation, jax.tree.map(jax.numpy.asarray, params)
+        self.transformation, self.params = transformation, jax.tree.map(jax.numpy.array, params)
         self.state = transformation.init(self.params)
 
         @jax.jit

@@ -19,7 +19,6 @@ from arrayopt.check.contestants import IMPLEMENTATIONS
 from arrayopt.check.measure import DTYPES
 from arrayopt.check.plan import STEPS, plan
 from arrayopt.check.streams import STREAMS
-from arrayopt.demo.agreement import INSTALL_TORCH
 from arrayopt.scripts import blame, file_and_name, loaded
 
 if TYPE_CHECKING:
@@ -150,10 +149,7 @@ def run(args: argparse.Namespace) -> list[str]:
             seed=args.seed,
             bound=args.bound,
         )
-    except ImportError as error:
-        install = INSTALL_TORCH if error.name == "torch" else INSTALL_CHECK
-        raise cannot_import(error, install) from error
-    except (ValueError, TypeError) as error:
+    except (ImportError, ValueError, TypeError) as error:  # which name the command that installs it
         raise CommandError(str(error)) from error
     screen = console()
     found: list[Comparison] = []

@@ -16,6 +16,7 @@ from arrayopt.check.cases import OPTIONS
 from arrayopt.check.measure import dtype_of
 from arrayopt.check.sides import ClassSide, FunctionSide, OurSide, Side, TorchSide
 from arrayopt.check.streams import Kind
+from arrayopt.extras import require
 from arrayopt.optimizer import Optimizer
 
 __all__ = ["IMPLEMENTATIONS", "Contestant", "contestant", "implementations", "twin"]
@@ -162,8 +163,7 @@ def _named(name: str) -> Contestant:
     algorithm = known[algorithm.lower()]
     if not library.startswith("torch"):
         return _of_class(getattr(algorithms, algorithm))
-    import torch
-
+    torch = require("torch", f"a comparison with torch's {algorithm} needs", "torch")
     cls = getattr(torch.optim, algorithm)
     loop = {"foreach": False} if "foreach" in inspect.signature(cls).parameters else {}
     return Contestant(f"torch.{algorithm}", TorchSide, cls, _kind(algorithm), loop)

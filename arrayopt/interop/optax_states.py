@@ -110,7 +110,8 @@ def from_optax(opt_state: Any, optimizer: Optimizer) -> dict[str, Any]:
             leaves, order, _ = plan.match(getattr(part, field), f"{name}.{field}")
             for number, index in zip(plan.numbers, order):
                 factor = plan.factor(name, number)
-                state[number][entry] = np.asarray(to_numpy(leaves[index]) / factor)
+                array = to_numpy(leaves[index])
+                state[number][entry] = np.asarray(array / factor, dtype=array.dtype)
     return {"state": state, "param_groups": copy.deepcopy(plan.groups)}
 
 
