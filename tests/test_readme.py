@@ -1,4 +1,4 @@
-"""Every command of README.md and CONTRIBUTING.md is run, or at least its arguments are parsed.
+"""Every command of README.md, CONTRIBUTING.md and benchmarks.md is run, or at least its arguments are parsed.
 
 The snippets of Python in README.md are doctests. Commands of ``python -m arrayopt`` that take
 seconds are run as they stand (`RUN`); those that take minutes have their arguments parsed only.
@@ -18,7 +18,10 @@ from environments import EXTRAS, PROJECT, ROOT, run
 
 from arrayopt import cli
 
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+PAGES = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "CONTRIBUTING.md", "notebooks/benchmarks.md")
+}
 #: Commands of arrayopt that take seconds, and leave no file.
 RUN = re.compile(r"python -m arrayopt (info|explain|check --algorithm adam --algorithm lbfgs)\b")
 
