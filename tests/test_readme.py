@@ -1,4 +1,4 @@
-"""Every command of README.md, CONTRIBUTING.md and benchmarks.md is run, or at least its arguments are parsed.
+"""Every command of README.md, CONTRIBUTING.md and benchmarks.md is run, or at least parsed.
 
 The snippets of Python in README.md are doctests. Commands of ``python -m arrayopt`` that take
 seconds are run as they stand (`RUN`); those that take minutes have their arguments parsed only.
