@@ -18,11 +18,11 @@ demo: $(READY)  ## train NumPy models on real data, and check every number again
 test: lint types tests  ## lint, types, tests, doctests and notebooks
 
 lint: $(READY)  ## ruff: style and formatting
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 
 types: $(READY)  ## mypy --strict
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 tests: $(READY)  ## pytest with doctests and branch coverage
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
@@ -58,8 +58,8 @@ test-pythons: $(READY)  ## pytest with each Python that we support and this mach
 	$(BIN)/python tests/elsewhere.py $(PYTHONS)
 
 format: $(READY)  ## let ruff mend what it can
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 clean:  ## remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist *.egg-info

@@ -91,12 +91,11 @@ def torch():
 def optax():
     ours = optim.Adam([np.ones(3, np.float32)])
     ours.step(grads=[np.ones(3, np.float32)])
-    try:
-        import optax as library
-    except ImportError:
-        like = None
-    else:
-        like = library.adam(0.1).init([np.ones(3, np.float32)])
+    if not installed("jax"):
+        to_optax(ours, None)  # tells what to install
+    import optax as library
+
+    like = library.adam(0.1).init([np.ones(3, np.float32)])
     assert to_optax(ours, like)[0].count == 1
 
 
@@ -194,9 +193,9 @@ def failure(feature):
 
 
 def names_its_extra(error, extra):
-    """Whether an error says what to install; jax is imported by its users, not by arrayopt."""
-    if extra == "jax":
-        return isinstance(error, ModuleNotFoundError) and error.name == "jax"
+    """Whether an error says what to install; jax and optax may also be what a user imports."""
+    if extra in {"jax", "optax"} and isinstance(error, ModuleNotFoundError) and error.name == extra:
+        return True
     return isinstance(error, (ImportError, RuntimeError)) and f"arrayopt[{extra}]" in str(error)
 
 
