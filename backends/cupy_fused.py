@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arrayopt.backend import Batch, Plan, PlanningExecutor
+from arrayopt.backend import Batch, Plan
 from arrayopt.namespace import Array, compute_dtype
 from arrayopt.scaling import carry_out
 from arrayopt.trace import GRAD, Program, Structure, TraceError
@@ -37,13 +37,13 @@ from .cuda_kernel import (
     store_source,
 )
 from .cuda_tables import chunk_table, pointer_table
-from .cupy_memory import allocate_like, is_taken, spans, steps, trouble
+from .cupy_memory import CuPyExecutor, spans, steps
 from .numpy_memory import Spans
 
 __all__ = ["CuPyFused", "CuPyPlan"]
 
 
-class CuPyFused(PlanningExecutor):
+class CuPyFused(CuPyExecutor):
     """Runs programs as CUDA kernels, on arrays of CuPy."""
 
     name = "cupy_fused"
@@ -51,15 +51,6 @@ class CuPyFused(PlanningExecutor):
     language = "cuda"
     guards = True
     captures = True
-
-    def accepts(self, array: Array) -> bool:
-        return is_taken(array)
-
-    def trouble(self) -> str:
-        return trouble()
-
-    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
-        return allocate_like(arrays, fill)
 
     def check(self, structure: Structure) -> None:
         reason = refusal(structure)

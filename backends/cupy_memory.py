@@ -8,17 +8,26 @@ from typing import Any
 
 import array_api_compat as compat
 
+from arrayopt.backend import PlanningExecutor
 from arrayopt.namespace import Array
 
 from .cuda_kernel import PRECISIONS
 from .numpy_memory import SMALL
 
-__all__ = ["allocate_like", "is_dense", "is_taken", "spans", "steps", "trouble"]
+__all__ = ["CuPyExecutor", "is_dense", "spans", "steps", "trouble"]
 
 
-def is_taken(array: Array) -> bool:
-    """Whether `array` is one of CuPy, of a dtype that can be optimized."""
-    return bool(compat.is_cupy_array(array)) and array.dtype.name in PRECISIONS
+class CuPyExecutor(PlanningExecutor):
+    """What executors on arrays of CuPy have in common."""
+
+    def accepts(self, array: Array) -> bool:
+        return bool(compat.is_cupy_array(array)) and array.dtype.name in PRECISIONS
+
+    def trouble(self) -> str:
+        return trouble()
+
+    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
+        return _allocate_like(arrays, fill)
 
 
 def trouble() -> str:
@@ -52,7 +61,7 @@ def trouble() -> str:
     return ""
 
 
-def allocate_like(arrays: Sequence[Array], fill: float | None) -> list[Array]:
+def _allocate_like(arrays: Sequence[Array], fill: float | None) -> list[Array]:
     """Arrays of the shapes and dtypes of `arrays`, the small ones side by side.
 
     They are filled with `fill` (both parts, if they are complex), or not at all if it is None.

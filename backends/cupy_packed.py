@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from arrayopt.backend import Batch, PlanningExecutor
+from arrayopt.backend import Batch
 from arrayopt.namespace import Array, compute_dtype
 from arrayopt.trace import Program, Structure
 
 from .array_api import ForLoop
-from .cupy_memory import allocate_like, is_taken, spans, trouble
+from .cupy_memory import CuPyExecutor, spans
 from .numpy_memory import SMALL, Spans
 
 __all__ = ["CuPyPacked"]
@@ -27,20 +27,11 @@ PACK = 1 << 22
 _NAMES = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
 
 
-class CuPyPacked(PlanningExecutor):
+class CuPyPacked(CuPyExecutor):
     """Runs programs by CuPy's own functions, on small arrays packed into one."""
 
     name = "cupy_packed"
     implementation = "foreach"
-
-    def accepts(self, array: Array) -> bool:
-        return is_taken(array)
-
-    def trouble(self) -> str:
-        return trouble()
-
-    def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
-        return allocate_like(arrays, fill)
 
     def plan(self, structure: Structure, batch: Batch) -> _Plan:
         return _Plan(structure, batch)
