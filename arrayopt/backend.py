@@ -60,6 +60,15 @@ class Guard(NamedTuple):
         The step changes nothing unless this is zero.
     grad_scale : array
         What gradients are divided by.
+
+    Examples
+    --------
+    Of a step that is taken, with gradients that are 1024 times too large:
+
+    >>> import numpy as np
+    >>> guard = Guard(found_inf=np.zeros(1, np.float32), grad_scale=np.full(1, 1024, np.float32))
+    >>> bool(guard.found_inf[0] == 0)
+    True
     """
 
     found_inf: Array

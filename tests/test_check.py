@@ -749,7 +749,7 @@ def test_a_wrong_option(capsys: pytest.CaptureFixture[str], option: str, message
 
 
 @pytest.mark.parametrize(
-    ("library", "install"), [("torch", "pip install torch"), ("rich", '"arrayopt[check]"')]
+    ("library", "install"), [("torch", "'arrayopt[torch]'"), ("rich", '"arrayopt[check]"')]
 )
 def test_a_library_that_is_missing(library: str, install: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; from arrayopt.cli import main; "

@@ -15,7 +15,7 @@ told apart with any kind of colour vision, and dashes and markers without colour
 from arrayopt.plotting.animation import animate
 from arrayopt.plotting.curves import plot_loss_curves
 from arrayopt.plotting.elements import plot_intermediates, plot_step_sizes
-from arrayopt.plotting.explore import Exploration, explore
+from arrayopt.plotting.exploration import Exploration, explore
 from arrayopt.plotting.schedules import plot_schedule
 from arrayopt.plotting.style import POINTS as POINTS
 from arrayopt.plotting.style import new_figure

@@ -30,6 +30,18 @@ class Exploration:
 
     A notebook shows it with sliders and buttons where ipywidgets is installed, and stores the still
     picture beside, for whoever opens the notebook without a kernel.
+
+    Examples
+    --------
+    >>> from arrayopt import plotting
+    >>> def line(ax, slope=1.0):
+    ...     ax.plot([0, 1], [0, slope])
+    >>> exploration = plotting.explore(line, slope=(0.0, 2.0), at=[{"slope": 0.5}, {"slope": 2.0}])
+    >>> still = exploration.picture()
+    >>> len(still.subfigs)
+    2
+    >>> float(exploration.panel(slope=1.5).axes[0].lines[0].get_ydata()[1])
+    1.5
     """
 
     def __init__(
