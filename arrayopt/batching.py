@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import is_, itemgetter
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -24,6 +24,7 @@ from arrayopt.namespace import (
     castable,
     detach,
     device,
+    has_place,
     is_array,
     is_masked,
     is_sparse,
@@ -138,6 +139,8 @@ class Work:
         What tells whether the arrays are the same again.
     known : int
         How many entries of the state there were before the step.
+    has_place : bool
+        Whether it has to be done with the device of the arrays as the current one.
     """
 
     batch: Batch
@@ -150,6 +153,10 @@ class Work:
     fresh: bool = True
     witness: Witness | None = None
     known: int = 0
+    has_place: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.has_place = has_place(self.batch.arrays[0])
 
     def renew(
         self, params: list[Any], grads: list[Any], state: Mapping[Any, dict[str, Any]]
@@ -182,7 +189,10 @@ class Work:
 
     def prepare(self) -> None:
         """Do all that can fail: allocate state, trace the rule, settle on an executor."""
-        with beside(self.batch.arrays[0]):
+        if self.has_place:
+            with beside(self.batch.arrays[0]):
+                self._prepare()
+        else:
             self._prepare()
 
     def _prepare(self) -> None:
@@ -210,7 +220,10 @@ class Work:
         """Update the parameters, and `state` with them."""
         assert self.executor is not None
         batch = self.batch
-        with beside(batch.arrays[0]):
+        if self.has_place:
+            with beside(batch.arrays[0]):
+                self.update(self.executor)
+        else:
             self.update(self.executor)
         changed = self.fresh or batch.rebind or len(batch.states) != self.known
         if changed and (batch.states or batch.scalars):  # (a rule without state leaves no entries)
@@ -230,7 +243,10 @@ class Work:
 
     def update(self, executor: Executor) -> None:
         """Carry out the program on the arrays of the batch."""
-        carry_out(executor, self.batch, self.program)
+        if self.batch.guard is None:
+            executor.run(self.batch, self.program)
+        else:
+            carry_out(executor, self.batch, self.program)
 
 
 @dataclass(slots=True)
@@ -267,9 +283,9 @@ class Reading(NamedTuple):
     options: Mapping[str, Any]
     slots: tuple[StateSlot, ...]
 
-    def scaled(self, scaling: Scaling | None) -> Reading:
+    def scaled(self, scaling: Scaling) -> Reading:
         """The same, with what gradients are to be divided by, if the host knows of any."""
-        if scaling is None or scaling.divisor is None:
+        if scaling.divisor is None:
             return self
         options = {**self.options, "grad_scale": scaling.divisor}
         return self._replace(options=MappingProxyType(options))

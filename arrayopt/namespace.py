@@ -32,6 +32,7 @@ __all__ = [
     "fetch",
     "fill",
     "filled_like",
+    "has_place",
     "is_array",
     "is_capturing",
     "is_complex",
@@ -79,13 +80,18 @@ def beside(array: Array) -> contextlib.AbstractContextManager[Any]:
 
     CuPy makes arrays on the current device, and runs its functions there.
     """
-    if not _is_numpy(array) and compat.is_cupy_array(array):
+    if has_place(array):
         context: contextlib.AbstractContextManager[Any] = array.device
         return context
     return _NOWHERE
 
 
 _NOWHERE = contextlib.nullcontext()
+
+
+def has_place(array: Array) -> bool:
+    """Whether the library of `array` has a current device, so that `beside` does something."""
+    return not _is_numpy(array) and bool(compat.is_cupy_array(array))
 
 
 def reading_waits(array: Array) -> bool:
@@ -99,7 +105,7 @@ def reading_waits(array: Array) -> bool:
 
 def is_capturing(array: Array) -> bool:
     """Whether what is launched on the device of `array` is recorded in a graph, and not done."""
-    if _is_numpy(array) or not compat.is_cupy_array(array):
+    if not has_place(array):
         return False
     from cupy.cuda import get_current_stream
 

@@ -521,24 +521,26 @@ class Optimizer:
         if closure is not None:
             loss, grads = evaluate(closure, grads)
         gradients = self._gradients(grads)
-        self.settle()
-        scaling = self._scaling()
+        if self._skippable is not None:
+            self.settle()
+        there = self.__dict__
+        scaled = "found_inf" in there or "grad_scale" in there
+        scaling = self._scaling() if scaled else None
         plans = [
             self._plan(number, group, gradients[number], scaling)
             for number, group in enumerate(self.param_groups)
         ]
         if scaling is not None and scaling.skips:
             return loss
-        works = [work for works, _ in plans for work in works]
-        if scaling is not None and scaling.is_on_device:
-            self._guard(scaling, works)
-        if is_captured(works):
-            self._capture(plans, scaling)
+        placed = [work for works, _ in plans for work in works if work.has_place]
+        if (placed or scaling is not None) and self._is_recorded(plans, scaling):
             return loss
-        for work in works:
-            work.prepare()
-        for work in works:
-            work.run(self.state)
+        for works, _ in plans:
+            for work in works:
+                work.prepare()
+        for works, _ in plans:
+            for work in works:
+                work.run(self.state)
         if self._skippable is not None:
             self._skippable.send()
         for number, (_, agenda) in enumerate(plans):
@@ -549,10 +551,19 @@ class Optimizer:
             self._last = {n: agenda for n, agenda in self._last.items() if n < len(plans)}
         return loss
 
-    def _capture(self, plans: list[tuple[list[Work], Agenda]], scaling: Scaling | None) -> None:
+    def _is_recorded(self, plans: list[tuple[list[Work], Agenda]], scaling: Scaling | None) -> bool:
+        """Have the device look at what only it knows; whether the step went into a graph."""
+        works = [(number, work) for number, (works, _) in enumerate(plans) for work in works]
+        if scaling is not None and scaling.is_on_device:
+            self._guard(scaling, [work for _, work in works])
+        if not is_captured([work for _, work in works]):
+            return False
+        self._capture(works, scaling)
+        return True
+
+    def _capture(self, works: list[tuple[int, Work]], scaling: Scaling | None) -> None:
         """Record a step in a graph, which is no step yet."""
         self._skippable = None
-        works = [(number, work) for number, (works, _) in enumerate(plans) for work in works]
         captured = capture(works)
         # (a flag is kept by the graph itself, since it may have changed when it is looked at)
         found_inf = (
@@ -623,7 +634,8 @@ class Optimizer:
             raise RuntimeError("found_inf tells that the step is to be skipped: do not replay it")
 
         def read(number: int) -> Reading:
-            return self._read(self.param_groups[number], number).scaled(scaling)
+            reading = self._read(self.param_groups[number], number)
+            return reading if scaling is None else reading.scaled(scaling)
 
         params = [param for captured in self._captured for param in captured.work.batch.params]
         flag = self._captured_flag
@@ -724,7 +736,9 @@ class Optimizer:
         It is that of the last step, if nothing but numbers has changed.
         """
         params = group["params"]
-        reading = self._read(group, number).scaled(scaling)
+        reading = self._read(group, number)
+        if scaling is not None:
+            reading = reading.scaled(scaling)
         agenda = self._last.pop(number, None)
         if agenda is not None and not agenda.adopt(reading):
             agenda = None
