@@ -1,15 +1,23 @@
-"""Hyperparameters: which values are allowed, and how they reach a rule."""
+"""Hyperparameters and other numbers: which values are allowed, and how they reach a rule."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from arrayopt.namespace import is_array
 
-__all__ = ["PLAIN", "Range", "python_number", "required"]
+__all__ = [
+    "PLAIN",
+    "Range",
+    "check_choice",
+    "check_integer",
+    "check_number",
+    "python_number",
+    "required",
+]
 
 
 class _Required:
@@ -134,3 +142,61 @@ def python_number(value: Any) -> Any:
 
 def _scalar(value: Any) -> Any:
     return float(value) if value.shape == () else value
+
+
+def check_number(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, ends: str = "[]"
+) -> float:
+    """`value` as a Python number, if it lies between `low` and `high`.
+
+    `ends` tells which ends belong to the interval, as ``"(]"`` does.
+
+    Raises
+    ------
+    ValueError
+        If it lies outside, or is no number.
+    """
+    number = python_number(value)
+    inside = (
+        isinstance(number, int | float)
+        and not isinstance(number, bool)
+        and not math.isnan(number)
+        and (number > low if ends[0] == "(" or low == -math.inf else number >= low)
+        and (number < high if ends[1] == ")" or high == math.inf else number <= high)
+    )
+    if not inside:
+        left = "(" if low == -math.inf else ends[0]
+        right = ")" if high == math.inf else ends[1]
+        raise ValueError(
+            f"{name}: expected a number in {left}{low:g}, {high:g}{right}, but got {value!r}"
+        )
+    return number  # type: ignore[no-any-return]
+
+
+def check_integer(name: str, value: Any, low: int) -> int:
+    """`value` as a Python integer, if it is one and at least `low`.
+
+    Raises
+    ------
+    ValueError
+    """
+    number = python_number(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < low:
+        kind = {0: "a non-negative integer", 1: "a positive integer"}.get(
+            low, f"an integer that is at least {low}"
+        )
+        raise ValueError(f"{name}: expected {kind}, but got {value!r}")
+    return number
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, if it is one of `choices`.
+
+    Raises
+    ------
+    ValueError
+    """
+    if value not in choices:
+        expected = " or ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected {expected}, but got {value!r}")
+    return str(value)

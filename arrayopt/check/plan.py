@@ -19,7 +19,7 @@ from arrayopt.check.contestants import (
 from arrayopt.check.measure import dtype_of
 from arrayopt.check.sides import ClassSide, FunctionSide
 from arrayopt.check.streams import STREAMS
-from arrayopt.lr_scheduler.checks import check_integer, check_number
+from arrayopt.options import check_integer, check_number
 
 __all__ = ["STEPS", "plan"]
 

@@ -14,7 +14,7 @@ from arrayopt.checkpoint.codec import Encoder, decode
 from arrayopt.checkpoint.container import Container, DamagedCheckpoint
 from arrayopt.checkpoint.layout import require
 from arrayopt.checkpoint.writing import write
-from arrayopt.lr_scheduler.checks import check_integer
+from arrayopt.options import check_integer
 
 __all__ = ["Checkpoint", "load", "save"]
 

@@ -8,7 +8,8 @@ from typing import Any
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import Steps
 from arrayopt.lr_scheduler.base import LRScheduler
-from arrayopt.lr_scheduler.checks import check_choice, check_integer, check_number, per_group
+from arrayopt.lr_scheduler.checks import per_group
+from arrayopt.options import check_choice, check_integer, check_number
 
 __all__ = ["Annealing"]
 

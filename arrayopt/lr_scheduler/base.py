@@ -14,9 +14,9 @@ import numpy as np
 from arrayopt.groups import Group
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
-from arrayopt.lr_scheduler.checks import check_last_epoch, check_number
+from arrayopt.lr_scheduler.checks import check_last_epoch
 from arrayopt.lr_scheduler.curve import svg
-from arrayopt.options import python_number
+from arrayopt.options import check_number, python_number
 
 __all__ = ["EPOCH_WARNING", "LRScheduler"]
 

@@ -13,8 +13,9 @@ from arrayopt.groups import Group
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import ARRAYS, NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler, Memory
-from arrayopt.lr_scheduler.checks import check_integer, check_milestones
+from arrayopt.lr_scheduler.checks import check_milestones
 from arrayopt.lr_scheduler.plateau import ReduceLROnPlateau
+from arrayopt.options import check_integer
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
-from arrayopt.lr_scheduler.checks import check_integer, check_number
+from arrayopt.options import check_integer, check_number
 
 __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]
 

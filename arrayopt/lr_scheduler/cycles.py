@@ -13,14 +13,9 @@ from arrayopt.groups import Group
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
-from arrayopt.lr_scheduler.checks import (
-    check_choice,
-    check_integer,
-    check_last_epoch,
-    check_number,
-    per_group,
-)
+from arrayopt.lr_scheduler.checks import check_last_epoch, per_group
 from arrayopt.lr_scheduler.lambdas import attributes_of, check_attributes
+from arrayopt.options import check_choice, check_integer, check_number
 
 __all__ = ["CyclicLR", "MomentumCycle", "OneCycleLR", "anneal"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from arrayopt.lr_scheduler.arithmetic import Steps
 from arrayopt.lr_scheduler.base import LRScheduler
-from arrayopt.lr_scheduler.checks import check_number
+from arrayopt.options import check_number
 
 __all__ = ["ExponentialLR", "LinearLR", "PolynomialLR"]
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, SupportsFloat
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import Steps
 from arrayopt.lr_scheduler.base import EPOCH_WARNING, LRScheduler
-from arrayopt.lr_scheduler.checks import check_choice, check_integer, check_number, per_group
+from arrayopt.lr_scheduler.checks import per_group
+from arrayopt.options import check_choice, check_integer, check_number
 
 __all__ = ["ReduceLROnPlateau"]
 

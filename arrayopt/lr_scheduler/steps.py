@@ -8,7 +8,8 @@ from typing import Any
 
 from arrayopt.lr_scheduler.arithmetic import Steps
 from arrayopt.lr_scheduler.base import LRScheduler
-from arrayopt.lr_scheduler.checks import check_milestones, check_number
+from arrayopt.lr_scheduler.checks import check_milestones
+from arrayopt.options import check_number
 
 __all__ = ["ConstantLR", "MultiStepLR", "StepLR"]
 

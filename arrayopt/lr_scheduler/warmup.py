@@ -7,9 +7,10 @@ from typing import Any, Literal
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.annealing import Annealing
 from arrayopt.lr_scheduler.base import LRScheduler
-from arrayopt.lr_scheduler.checks import check_integer, check_last_epoch, check_number
+from arrayopt.lr_scheduler.checks import check_last_epoch
 from arrayopt.lr_scheduler.composed import SequentialLR
 from arrayopt.lr_scheduler.decays import LinearLR
+from arrayopt.options import check_integer, check_number
 
 __all__ = ["CosineWarmupLR", "WarmupLR", "WarmupStableDecayLR"]
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayopt.extras import progress_bar
-from arrayopt.lr_scheduler.checks import check_integer, check_number
 from arrayopt.minimization.objective import Objective, Point, norm, same
 from arrayopt.optimizer import Optimizer
+from arrayopt.options import check_integer, check_number
 
 __all__ = ["Ending", "MinimizeResult", "Tolerances", "follow_schedule", "run"]
 

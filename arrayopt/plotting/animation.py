@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrayopt.lr_scheduler.checks import check_integer
+from arrayopt.options import check_integer
 from arrayopt.plotting.paths import paths_on, view_of
 from arrayopt.plotting.style import figure_of, side_legend
 from arrayopt.plotting.surface import draw_end, draw_path, draw_surface, surface_axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arrayopt.lr_scheduler.checks import check_number
+from arrayopt.options import check_number
 from arrayopt.plotting.style import (
     above,
     check_axes,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arrayopt.lr_scheduler import LRScheduler
-from arrayopt.lr_scheduler.checks import check_integer
 from arrayopt.lr_scheduler.curve import shown
+from arrayopt.options import check_integer
 from arrayopt.plotting.style import POINTS, look, new_axes, tidy
 
 if TYPE_CHECKING:

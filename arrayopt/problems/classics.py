@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.lr_scheduler.checks import check_integer, check_number
 from arrayopt.namespace import Array, array_namespace
+from arrayopt.options import check_integer, check_number
 from arrayopt.problems.problem import Formulas, Problem, Source, constant, symmetric
 
 __all__ = ["beale", "himmelblau", "rastrigin", "rosenbrock"]

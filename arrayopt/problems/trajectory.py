@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayopt.lr_scheduler.checks import check_integer
 from arrayopt.minimization.loop import follow_schedule
 from arrayopt.optimizer import Optimizer
+from arrayopt.options import check_integer
 from arrayopt.problems.problem import Problem
 from arrayopt.sparse_grad import SparseGrad
 
