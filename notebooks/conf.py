@@ -22,6 +22,7 @@ sys.path.insert(0, str(HERE))
 
 from links import broken  # noqa: E402
 from pictures import MEASURED, caption, draw_all  # noqa: E402
+from speed_table import table  # noqa: E402
 
 from arrayopt.bench.neighbours import TOLERATED  # noqa: E402
 from arrayopt.optimizer import Optimizer  # noqa: E402
@@ -76,7 +77,7 @@ copybutton_prompt_is_regexp = True
 
 
 def measured() -> dict[str, str]:
-    """What was measured, where, and how far it can be trusted; and the charts."""
+    """What was measured, where, and how far it can be trusted; a table, and the charts."""
     record = json.loads(MEASURED.read_text())
     known = {name: number for name, number in record["versions"].items() if number}
     versions = ", ".join(f"{name} {number}" for name, number in known.items())
@@ -94,7 +95,11 @@ def measured() -> dict[str, str]:
         f"![Speed-ups on {name}](generated/pictures/bench_{name}.png){{.wide}}"
         for name, entry in record["workloads"].items()
     ]
-    return {"measured": "\n\n".join(lines), "charts": "\n\n".join(charts)}
+    return {
+        "measured": "\n\n".join(lines),
+        "speeds": table(record),
+        "charts": "\n\n".join(charts),
+    }
 
 
 myst_substitutions = measured()

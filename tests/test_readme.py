@@ -8,7 +8,9 @@ seconds are run as they stand (`RUN`); those that take minutes have their argume
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -122,3 +124,9 @@ def test_the_table_of_algorithms_is_whole() -> None:
 
     rows = set(re.findall(r"^\| `(\w+)` \|", PAGES["README.md"], re.M))
     assert rows == set(algorithms.__all__)
+
+
+def test_the_table_of_speeds_is_what_was_measured() -> None:
+    """`python notebooks/speed_table.py` prints it anew, after a new record."""
+    script = runpy.run_path(str(ROOT / "notebooks" / "speed_table.py"))
+    assert script["table"](json.loads(script["MEASURED"].read_text())) in PAGES["README.md"]
