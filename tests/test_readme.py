@@ -8,13 +8,16 @@ seconds are run as they stand (`RUN`); those that take minutes have their argume
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from environments import EXTRAS, ROOT, run
+from PIL import Image
 
 from arrayopt import cli
 
@@ -122,3 +125,20 @@ def test_the_table_of_algorithms_is_whole() -> None:
 
     rows = set(re.findall(r"^\| `(\w+)` \|", PAGES["README.md"], re.M))
     assert rows == set(algorithms.__all__)
+
+
+def test_the_cover_is_what_its_script_draws(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("cover", ROOT / "notebooks" / "cover.py")
+    cover = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cover)
+    compile(cover.rule_text(), "rule", "exec")
+    assert cover.kernel_text().startswith("for i in range(size):\n")
+    assert "store(" in cover.kernel_text()
+    cover.save(tmp_path / "cover.png")
+    pictures = [
+        Image.open(file) for file in (tmp_path / "cover.png", ROOT / "notebooks" / "cover.png")
+    ]
+    assert pictures[0].size == pictures[1].size
+    drawn, kept = (np.asarray(p.convert("L").resize((125, 57)), float) for p in pictures)
+    assert drawn.std() > 10  # there is something to be seen
+    assert np.abs(drawn - kept).mean() < 3  # of 255: letters may look a little different elsewhere
