@@ -5,16 +5,19 @@ from __future__ import annotations
 import platform
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 
 import arrayopt
 from arrayopt import backend
 
-__all__ = ["extras", "info"]
+__all__ = ["extras", "info", "version_of", "versions", "versions_text"]
 
 #: Extras for those who work on arrayopt itself.
 FOR_DEVELOPERS = frozenset({"asv", "dev", "docs", "test"})
+
+#: The packages that comparisons and benchmarks are made with.
+COMPARED = ("arrayopt", "numpy", "numba", "torch", "optax", "jax")
 
 _REQUIREMENT = re.compile(r"""(?P<package>[\w.-]+).*\bextra\s*==\s*["'](?P<extra>[\w.-]+)["']""")
 
@@ -27,11 +30,11 @@ def info() -> str:
     """
     optional = extras()
     packages = dict.fromkeys(package for names in optional.values() for package in names)
-    versions = [
+    installed = [
         ("arrayopt", arrayopt.__version__),
         ("Python", platform.python_version()),
-        *((name, _version(name) or "not installed") for name in ("numpy", "array-api-compat")),
-        *((name, found) for name in packages if (found := _version(name))),
+        *((name, version_of(name) or "not installed") for name in ("numpy", "array-api-compat")),
+        *((name, found) for name in packages if (found := version_of(name))),
     ]
     backends: list[tuple[str, str]] = []
     missing = list(backend.missing().items())
@@ -41,7 +44,7 @@ def info() -> str:
         (missing if trouble else backends).append(row)
     return "\n\n".join(
         [
-            _section("Versions", versions),
+            _section("Versions", installed),
             f"Threads: {arrayopt.get_num_threads()} (ARRAYOPT_NUM_THREADS, set_num_threads)",
             _section("Backends", backends),
             _section("Backends that cannot be used here", missing or [("none", "")]),
@@ -70,21 +73,38 @@ def extras() -> dict[str, list[str]]:
     return found
 
 
+def version_of(package: str) -> str | None:
+    """The version of a package by its metadata; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of Python and of the packages that take part in a comparison or a benchmark."""
+    return {"python": platform.python_version()} | {name: version_of(name) for name in COMPARED}
+
+
+def versions_text(found: Mapping[str, str | None]) -> str:
+    """The versions of what is installed, in a line.
+
+    Examples
+    --------
+    >>> versions_text({"python": "3.12.1", "numpy": "2.1.0", "torch": None})
+    'python 3.12.1, numpy 2.1.0'
+    """
+    return ", ".join(f"{name} {number}" for name, number in found.items() if number)
+
+
 def _extra_rows(optional: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
     for extra, packages in optional.items():
-        absent = [package for package in packages if not _version(package)]
+        absent = [package for package in packages if not version_of(package)]
         if absent:
             command = f'pip install "arrayopt[{extra}]"'
             yield extra, f"missing {', '.join(absent)}; install with: {command}"
         else:
             yield extra, f"installed ({', '.join(packages)})"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _summary(entry: object) -> str:

@@ -42,6 +42,7 @@ from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.scaling import Scaling, Skippable, read_scaling
 from arrayopt.trace import TraceError, unpack
+from arrayopt.wording import counted
 
 __all__ = [
     "Closure",
@@ -1038,8 +1039,8 @@ class Optimizer:
         options = sorted({key for group in self.param_groups for key in group} - _NOT_OPTIONS)
         head = "".join(f"<th>group {number}</th>" for number in range(len(self.param_groups)))
         sizes = "".join(
-            f"<td>{_count(len(group['params']), 'array')}, "
-            f"{_count(sum(math.prod(p.data.shape) for p in group['params']), 'number')}</td>"
+            f"<td>{counted(len(group['params']), 'array')}, "
+            f"{counted(sum(math.prod(p.data.shape) for p in group['params']), 'number')}</td>"
             for group in self.param_groups
         )
         rows = "".join(
@@ -1052,10 +1053,6 @@ class Optimizer:
             f"<table><caption>{type(self).__name__}</caption><tr><th></th>{head}</tr>"
             f"<tr><th>params</th>{sizes}</tr>{rows}</table>"
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:

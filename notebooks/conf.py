@@ -25,6 +25,7 @@ from pictures import MEASURED, caption, draw_all  # noqa: E402
 from speed_table import table  # noqa: E402
 
 from arrayopt.bench.neighbours import TOLERATED  # noqa: E402
+from arrayopt.info import versions_text  # noqa: E402
 from arrayopt.optimizer import Optimizer  # noqa: E402
 
 project = "arrayopt"
@@ -79,8 +80,7 @@ copybutton_prompt_is_regexp = True
 def measured() -> dict[str, str]:
     """What was measured, where, and how far it can be trusted; a table, and the charts."""
     record = json.loads(MEASURED.read_text())
-    known = {name: number for name, number in record["versions"].items() if number}
-    versions = ", ".join(f"{name} {number}" for name, number in known.items())
+    versions = versions_text(record["versions"])
     lines = [f"Measured on: {caption(record)}. Versions: {versions}."]
     if record["quick"]:
         lines.append(

@@ -9,14 +9,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from PIL import Image
+from matplotlib.figure import Figure
 
 import arrayopt as optim
 from arrayopt import plotting, problems
+from arrayopt.plotting.picture import with_palette
 
 INK, PAPER, ACCENT = "#1b1f24", "#f6f8fa", plotting.style.COLORS[0]
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 11, "fontweight": "bold", "color": ACCENT}
+
+#: How many colours the file has.
+SHADES = 128
 
 
 class Lion(optim.Optimizer):
@@ -39,7 +43,7 @@ class Lion(optim.Optimizer):
 def card(axes: Axes, title: str) -> None:
     """An empty card with a title."""
     axes.set(xticks=[], yticks=[], facecolor=PAPER)
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=ACCENT)
+    axes.set_title(title, **TITLE)
     for spine in axes.spines.values():
         spine.set_color("#d0d7de")
 
@@ -87,10 +91,10 @@ def paths(axes: Axes) -> None:
     plotting.plot_trajectories(problem, ways, ax=axes)
 
 
-def draw() -> plt.Figure:
+def draw() -> Figure:
     """The whole picture."""
-    figure = plt.figure(figsize=(12.5, 5.7), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.03, hspace=0.05)
+    figure = plotting.new_figure(12.5, 5.7)
+    figure.set_layout_engine("constrained", wspace=0.03, hspace=0.05)
     (rule, kernel), (latex, surface) = figure.subplots(
         2, 2, width_ratios=[1.25, 1], height_ratios=[1, 1.75]
     ).T
@@ -101,14 +105,16 @@ def draw() -> plt.Figure:
     card(kernel, "… it is compiled, to one pass over memory")
     text(kernel, kernel_text(), 8)
     paths(surface)
-    surface.set_title(
-        "… and it optimizes", loc="left", fontsize=11, fontweight="bold", color=ACCENT
-    )
+    surface.set_title("… and it optimizes", **TITLE)
     return figure
 
 
+def save(path: Path) -> None:
+    """Draw the picture to a PNG file of few colours."""
+    png = BytesIO()
+    draw().savefig(png, format="png", dpi=110)
+    path.write_bytes(with_palette(png.getvalue(), SHADES))
+
+
 if __name__ == "__main__":
-    picture = BytesIO()
-    draw().savefig(picture, dpi=110)
-    small = Image.open(picture).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    small.save(Path(__file__).with_name("cover.png"), optimize=True)
+    save(Path(__file__).with_name("cover.png"))

@@ -59,8 +59,7 @@ def intermediates() -> Figure:
     with optim.record(opt) as recording:
         for _ in range(80):
             opt.step(grads=[2 * w])
-    figure: Figure = plotting.plot_intermediates(recording).figure
-    return figure
+    return plotting.plot_intermediates(recording)
 
 
 PICTURES: tuple[Callable[[], Figure], ...] = (paths, schedules, intermediates)

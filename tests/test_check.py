@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numerical import differences
+from rich.console import Console
 from specs import BY_NAME, SPECS
 
 import arrayopt as optim
@@ -25,9 +27,10 @@ from arrayopt.check.comparison import Comparison
 from arrayopt.check.contestants import contestant
 from arrayopt.check.measure import Divergence, Errors, Extent, relative, ulps
 from arrayopt.check.page import page
-from arrayopt.check.plan import plan
+from arrayopt.check.plan import planned
 from arrayopt.check.report import Report
 from arrayopt.check.streams import STREAMS, Problem, Rare
+from arrayopt.check.table import summary_table
 from arrayopt.cli import main
 from arrayopt.sparse_grad import SparseGrad
 from arrayopt.testing import assert_matches, assert_matches_torch
@@ -566,11 +569,29 @@ def test_a_report_with_faults_says_so_everywhere() -> None:
     report = _faulty("lost")
     assert not report.ok
     assert report.verdict == "1 of 1 comparison out of bounds"
-    assert "OUT OF BOUNDS update float64 fixed: param differs by inf" in str(report)
+    assert "OUT OF BOUNDS  update float64 fixed: param differs by inf" in str(report)
     assert json.loads(report.to_json())["comparisons"][0]["difference"] is None  # not in JSON
     text = page(report)
     assert text.count("param differs by inf") == 1
     assert '<p class="out" id="verdict">1 of 1 comparison out of bounds</p>' in text
+
+
+def test_text_terminal_and_page_show_one_table() -> None:
+    def faulty(param, grad, state, lr=1e-3):
+        return adam(param, grad, state, lr, "from step 7")
+
+    report = optim.compare([adam, faulty], "torch.Adam", dtype="float64", steps=8)
+    expected = [["compared", "dtype", "default", "bound", "ULPs", "error"]]
+    for name in ("adam", "faulty"):
+        largest = max(row.difference for row in report if row.subject == name)
+        expected.append([f"{name} / torch.Adam", "float64", f"{largest:.2g}", "1e-12"])
+    screen = Console(file=io.StringIO(), width=120)
+    screen.print(summary_table(report))
+    overview = page(report).partition("</table>")[0]
+    lines = [re.sub("<[^>]*>", " ", row) for row in re.findall("<tr>.*?</tr>", overview)]
+    for shown in (str(report), screen.file.getvalue(), "\n".join(lines)):
+        for row in expected:
+            assert re.search(" +".join(map(re.escape, row)), shown)
 
 
 def test_names_are_escaped_in_the_page() -> None:
@@ -866,7 +887,7 @@ def test_the_fixture_makes_a_test_of_each_dtype_and_stream(tmp_path: Path) -> No
 
 
 def test_the_plan_counts_what_it_is_asked_for() -> None:
-    cases, _ = plan(
+    cases, _ = planned(
         ["Adam"], "torch", options=[{}, {"lr": 0.1}], dtype=["float32"], implementation=None,
         stream=["fixed", "rare"], steps=3, seed=0, bound=1e-3,
     )  # fmt: skip

@@ -187,6 +187,57 @@ def test_lbfgs_shows_the_equations_of_its_docstring_and_says_so() -> None:
             getattr(explanation, part)
 
 
+def test_lbfgs_shows_the_equations_and_the_values_of_its_options() -> None:
+    fixed = optim.explain(optim.LBFGS, max_iter=4)
+    searching = optim.explain(optim.LBFGS, max_iter=4, line_search_fn="strong_wolfe")
+    shared = "Hₖ₊₁ = (I - ρₖ sₖ yₖᵀ) Hₖ (I - ρₖ yₖ sₖᵀ) + ρₖ sₖ sₖᵀ\n"
+    assert shared + "t₀ = γ min(1, 1 / ‖ g₀ ‖₁)\ntₖ = γ     (k > 0)\n\n" in fixed.text
+    armijo = "f(xₖ + tₖ dₖ) ≤ f(xₖ) + 10⁻⁴ tₖ gₖᵀ dₖ\n"
+    assert shared + armijo + "|g(xₖ + tₖ dₖ)ᵀ dₖ| ≤ 0.9 |gₖᵀ dₖ|\n\n" in searching.text
+    assert "max_iter = 4, max_eval = 5, " in searching.text
+    assert "line_search_fn = 'strong_wolfe'\n" in searching.text
+    assert "`line_search_fn` = None\n" in fixed._repr_markdown_()
+    for explanation in (fixed, searching):
+        first, *rows, last = explanation.latex.splitlines()
+        assert (first, last) == (r"\begin{aligned}", r"\end{aligned}")
+        assert [row.endswith(r" \\") for row in rows] == [True] * 4 + [False]
+        assert all(row.count("&") == 1 for row in rows)
+    live = optim.LBFGS([np.ones(2)], max_iter=4, line_search_fn="strong_wolfe")
+    assert optim.explain(live).text == searching.text
+
+
+class Perceptron(optim.Optimizer):
+    """Rosenblatt's, which moves by the sign of what it is told.
+
+    .. math:: w_t = w_{t-1} + y x
+    """
+
+    def __init__(self, params, margin=0.5):
+        super().__init__(params, {"margin": margin})
+
+    def step(self, closure=None, *, grads=None):
+        raise NotImplementedError
+
+
+class Secret(Perceptron):
+    """It tells nothing."""
+
+
+def test_a_step_of_ones_own_is_quoted_if_it_tells_anything() -> None:
+    assert optim.explain(Perceptron).text == (
+        "Perceptron\n\nwₜ = wₜ₋₁ + y x\n\nmargin = 0.5\n\n(Perceptron has a step of its own, not a "
+        "rule that is run on each array: these are the\nequations of its docstring.)\n"
+    )
+    secret = optim.explain(Secret, margin=0.25)
+    assert "and no equations in\nits docstring.)\n" in secret.text
+    assert "margin = 0.25" in secret.text
+    assert "$$" not in secret._repr_markdown_()
+    groups = [{"params": [np.ones(1)], "margin": margin} for margin in (0.5, 1.0, 0.5)]
+    text = optim.explain(Perceptron(groups)).text
+    assert text.index("Perceptron, groups 0, 2\n") < text.index("Perceptron, group 1\n")
+    assert text.index("margin = 0.5") < text.index("margin = 1.0")
+
+
 def test_a_notebook_shows_equations_and_what_their_symbols_are() -> None:
     explanation = optim.explain(optim.SGD, momentum=0.9)
     equations, symbols = explanation._repr_markdown_().split("\n\n")

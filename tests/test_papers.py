@@ -361,6 +361,14 @@ MOMENTUM = (
     r" g_t & \text{otherwise} \end{cases}"
 )
 BUFFER_STEP = r"\theta_t = \theta_{t-1} - \gamma b_t"
+QUASI_NEWTON = [
+    r"d_k = -H_k g_k",
+    r"x_{k+1} = x_k + t_k d_k",
+    r"s_k = x_{k+1} - x_k",
+    r"y_k = g_{k+1} - g_k",
+    r"\rho_k = 1 / y_k^T s_k",
+    r"H_{k+1} = (I - \rho_k s_k y_k^T) H_k (I - \rho_k y_k s_k^T) + \rho_k s_k s_k^T",
+]
 ALL = {"weight_decay": 0.1}
 
 #: What each algorithm is to be written like: the lines of the paper, in the letters of torch.
@@ -537,12 +545,18 @@ LINES = {
         optim.LBFGS,
         {},
         [
-            r"d_k = -H_k g_k",
-            r"x_{k+1} = x_k + t_k d_k",
-            r"s_k = x_{k+1} - x_k",
-            r"y_k = g_{k+1} - g_k",
-            r"\rho_k = 1 / y_k^T s_k",
-            r"H_{k+1} = (I - \rho_k s_k y_k^T) H_k (I - \rho_k y_k s_k^T) + \rho_k s_k s_k^T",
+            *QUASI_NEWTON,
+            r"t_0 = \gamma \min(1, 1 / \lVert g_0 \rVert_1)",
+            r"t_k = \gamma \qquad (k > 0)",
+        ],
+    ),
+    "LBFGS with a line search": (  # Nocedal and Wright (2006), equation 3.7
+        optim.LBFGS,
+        {"line_search_fn": "strong_wolfe"},
+        [
+            *QUASI_NEWTON,
+            r"f(x_k + t_k d_k) \le f(x_k) + 10^{-4} t_k g_k^T d_k",
+            r"|g(x_k + t_k d_k)^T d_k| \le 0.9 |g_k^T d_k|",
         ],
     ),
 }

@@ -18,7 +18,6 @@ from specs import SPECS
 import arrayopt as optim
 from arrayopt import lr_scheduler, plotting, problems
 from arrayopt.plotting import (
-    POINTS,
     animate,
     plot_intermediates,
     plot_loss_curves,
@@ -27,7 +26,7 @@ from arrayopt.plotting import (
     plot_trajectories,
 )
 from arrayopt.plotting.paths import SPACING, exit_point, inside, marked_steps
-from arrayopt.plotting.style import COLORS, MARKERS, STYLES, look
+from arrayopt.plotting.style import COLORS, MARKERS, POINTS, STYLES, look
 from arrayopt.plotting.surface import levels
 from arrayopt.problems import Formulas, Problem, Trajectory, trajectories, trajectory
 
@@ -139,6 +138,8 @@ def test_bad_input():
         plot_schedule(scheduler, 5, labels=["a", "b"])
     with pytest.raises(ValueError, match="at most 10 steps"):
         plot_schedule(lr_scheduler.OneCycleLR(make(), 1.0, 10), 20)
+    with pytest.raises(TypeError, match="ax: expected the Axes of matplotlib, but got Figure"):
+        plot_schedule(scheduler, 5, ax=Figure())
 
 
 RUNS = [(optim.SGD, {"lr": 0.01}), (optim.Adam, {"lr": 0.1}), optim.Rprop]

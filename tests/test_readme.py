@@ -8,15 +8,18 @@ seconds are run as they stand (`RUN`); those that take minutes have their argume
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
-import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 from environments import EXTRAS, ROOT, run
+from PIL import Image
 
 from arrayopt import cli
 
@@ -126,7 +129,30 @@ def test_the_table_of_algorithms_is_whole() -> None:
     assert rows == set(algorithms.__all__)
 
 
+def script(name: str) -> ModuleType:
+    """A script of the site's sources, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_table_of_speeds_is_what_was_measured() -> None:
     """`python notebooks/speed_table.py` prints it anew, after a new record."""
-    script = runpy.run_path(str(ROOT / "notebooks" / "speed_table.py"))
-    assert script["table"](json.loads(script["MEASURED"].read_text())) in PAGES["README.md"]
+    speeds = script("speed_table")
+    assert speeds.table(json.loads(speeds.MEASURED.read_text())) in PAGES["README.md"]
+
+
+def test_the_cover_is_what_its_script_draws(tmp_path: Path) -> None:
+    cover = script("cover")
+    compile(cover.rule_text(), "rule", "exec")
+    assert cover.kernel_text().startswith("for i in range(size):\n")
+    assert "store(" in cover.kernel_text()
+    cover.save(tmp_path / "cover.png")
+    pictures = [
+        Image.open(file) for file in (tmp_path / "cover.png", ROOT / "notebooks" / "cover.png")
+    ]
+    assert pictures[0].size == pictures[1].size
+    drawn, kept = (np.asarray(p.convert("L").resize((125, 57)), float) for p in pictures)
+    assert drawn.std() > 10  # there is something to be seen
+    assert np.abs(drawn - kept).mean() < 3  # of 255: letters may look a little different elsewhere

@@ -254,6 +254,8 @@ def test_what_is_not_there_is_named() -> None:
         recording["param", "x"]
     with pytest.raises(KeyError, match="no 'velocity' has been recorded of parameter 'w'"):
         recording["velocity", "w"]
+    with optim.record(opt) as recording, pytest.raises(KeyError, match="no step has been recorded"):
+        recording["param"]
 
 
 def test_table_and_summary() -> None:
@@ -262,7 +264,7 @@ def test_table_and_summary() -> None:
     assert [row["step"] for row in rows] == [1, 2]
     assert rows[0]["exp_avg"] == pytest.approx(1.0)  # the norm of a hundred times 0.1
     assert recording.table()[1]["exp_avg"].shape == (100,)
-    assert "2 steps, 1 parameters" in repr(recording)
+    assert "<Recording of 2 steps, 1 parameter, " in repr(recording)
     html = recording._repr_html_()
     assert "<th>denom</th><td>2</td><td>float64[100]</td>" in html
 

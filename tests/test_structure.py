@@ -146,6 +146,8 @@ def test_no_control_character_hides_in_an_equation(package: Path) -> None:
 
 def test_imports_run_one_way() -> None:
     order = [
+        "wording",
+        "extras",
         "namespace",
         "scalars",
         "trace",
@@ -165,7 +167,8 @@ def test_imports_run_one_way() -> None:
     order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
     order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]
     order += ["lr_scheduler", "minimization", "problems", "swa_utils", "interop", "checkpoint"]
-    order += ["plotting", "explaining"]
+    order += ["plotting", "arguments", "info", "terminal", "scripts", "explaining", "check"]
+    order += ["testing", "demo", "bench", "cli"]
     package = Path(optim.__file__).parent
     for position, module in enumerate(order[:-1]):
         later = order[position + 1 :]

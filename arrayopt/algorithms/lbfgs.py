@@ -51,14 +51,20 @@ class LBFGS(Optimizer):
 
     :math:`H` is never formed: the update is applied for the last `history_size` pairs
     :math:`(s, y)`, beginning from :math:`(s^T y / y^T y) I` of the newest, and to the gradient
-    alone. Pairs with :math:`y^T s \le 10^{-10}` are left out. The step length is
-    :math:`t_k = \gamma`, at first :math:`t_0 = \gamma \min(1, 1 / \lVert g_0 \rVert_1)`; with
-    ``line_search_fn="strong_wolfe"`` this is where the search for one begins that satisfies
+    alone. Pairs with :math:`y^T s \le 10^{-10}` are left out. With ``line_search_fn=None``, the
+    step length is
 
     .. math::
 
-        f(x_k + t d_k) \le f(x_k) + 10^{-4} t g_k^T d_k, \qquad
-        |g(x_k + t d_k)^T d_k| \le 0.9 |g_k^T d_k|
+        t_0 &= \gamma \min(1, 1 / \lVert g_0 \rVert_1) \\
+        t_k &= \gamma \qquad (k > 0)
+
+    With ``line_search_fn="strong_wolfe"``, this is where the search for one begins that satisfies
+
+    .. math::
+
+        f(x_k + t_k d_k) &\le f(x_k) + 10^{-4} t_k g_k^T d_k \\
+        |g(x_k + t_k d_k)^T d_k| &\le 0.9 |g_k^T d_k|
 
     Parameters
     ----------

@@ -13,9 +13,12 @@ from arrayopt.trace import trace
 
 __all__ = ["EMA", "average", "find", "names", "torch_average"]
 
+#: Of the average, which remembers some thousand steps.
+DECAY = 0.999
+
 
 class EMA:
-    """What is asked of an algorithm, for the exponential moving average with decay 0.999.
+    """What is asked of an algorithm, for the exponential moving average.
 
     The parameters of a workload are what is averaged so far, and its gradients the next model.
     """
@@ -54,10 +57,10 @@ def average(
         The bytes that an update has to move for an element.
     """
     model = [*starts]
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999), **options)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), **options)
     averaged.n_averaged = 1
     model[:] = values
-    moved = moved_arrays(trace(approach, (), {}, {"weight": 0.001}))
+    moved = moved_arrays(trace(approach, (), {}, {"weight": 1 - DECAY}))
     size = int(starts[0].dtype.itemsize)
     return lambda: averaged.update_parameters(model), lambda: averaged.module, moved * size
 
@@ -70,9 +73,10 @@ def torch_average(
 
     utils: Any = torch.optim.swa_utils
     model = torch.nn.ParameterList([torch.nn.Parameter(start.clone()) for start in starts])
-    functions = {"multi_avg_fn": utils.get_ema_multi_avg_fn(0.999)}
-    functions = functions if multi else {"avg_fn": utils.get_ema_avg_fn(0.999)}
-    averaged = utils.AveragedModel(model, **functions)
+    if multi:
+        averaged = utils.AveragedModel(model, multi_avg_fn=utils.get_ema_multi_avg_fn(DECAY))
+    else:
+        averaged = utils.AveragedModel(model, avg_fn=utils.get_ema_avg_fn(DECAY))
     averaged.n_averaged += 1
     for tensor, value in zip(model, values):
         tensor.data = value

@@ -25,7 +25,7 @@ from arrayopt.bench.contenders import CONTENDERS, installed, rivals, takes
 from arrayopt.bench.measure import Effort
 from arrayopt.bench.workloads import WORKLOADS
 from arrayopt.demo.agreement import INSTALL_TORCH
-from arrayopt.threads import get_num_threads, set_num_threads
+from arrayopt.threads import get_num_threads
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -170,40 +170,32 @@ def _on_cuda(args: argparse.Namespace, effort: Effort) -> list[str]:
     """Measure on a GPU."""
     from arrayopt.bench import cuda
 
-    reason = cuda.trouble()
-    if reason:
+    if reason := cuda.trouble():
         raise CommandError(f"--device cuda needs a GPU: {reason}")
-    rivals = [name for name in cuda.CONTENDERS if name != "arrayopt"]
-    unknown = [name for name in args.against or () if name not in rivals]
-    if unknown:
-        raise CommandError(f"--device cuda has no {unknown[0]}; choose from {', '.join(rivals)}")
-    if not args.against and cuda.home():
-        rivals = [name for name in rivals if name.startswith("torch")]
-    missing = {} if cuda.home() else {"torch with CUDA": INSTALL_TORCH_CUDA}
-    against = [name for name in rivals if name in (args.against or rivals)]
-    settings = Settings(against, args.threads, effort, args.quick, cuda.place())
-    return _measured(args, settings, missing)
+    known = [name for name in cuda.CONTENDERS if name != "arrayopt"]
+    for name in args.against or ():
+        if name not in known:
+            raise CommandError(f"--device cuda has no {name}; choose from {', '.join(known)}")
+    there = bool(cuda.home())
+    chosen = args.against or [name for name in known if name.startswith("torch") == there]
+    settings = Settings(
+        [name for name in known if name in chosen], args.threads, effort, args.quick, cuda.place()
+    )
+    return _measured(args, settings, {} if there else {"torch with CUDA": INSTALL_TORCH_CUDA})
 
 
 def _checkpoint(args: argparse.Namespace, effort: Effort) -> list[str]:
     """Time checkpoints. Nothing can go wrong but what is raised."""
-    others = ("algorithm", "workload", "against", "json", "plot")
-    given = [f"--{option}" for option in others if getattr(args, option)]
-    if given:
-        raise CommandError(f"--checkpoint times checkpoints alone, without {', '.join(given)}")
+    from arrayopt.bench.saving import show_saving
+    from arrayopt.bench.session import threads
+
+    if given := _given(args, "algorithm", "workload", "against", "json", "plot"):
+        raise CommandError(f"--checkpoint times checkpoints alone, without {given}")
     missing = [library for library in ("safetensors", "xxhash") if not installed(library)]
     if missing:
         raise CommandError(f"--checkpoint needs {' and '.join(missing)}: {INSTALL_CHECKPOINT}")
-    try:
-        from arrayopt.bench.saving import show_saving
-    except ImportError as error:
-        raise cannot_import(error, INSTALL_BENCH) from error
-    before = get_num_threads()
-    set_num_threads(args.threads)
-    try:
+    with threads(args.threads):
         show_saving(args.checkpoint, args.quick, effort)
-    finally:
-        set_num_threads(before)
     return []
 
 
@@ -212,10 +204,9 @@ def _drawn(args: argparse.Namespace) -> list[str]:
     from arrayopt.bench.chart import chart
     from arrayopt.bench.record import caption, results_of
 
-    others = ("checkpoint", "against", "turns", "quick", "json")
-    given = [f"--{option}" for option in others if getattr(args, option)]
+    given = _given(args, "checkpoint", "against", "turns", "quick", "json")
     if given or not args.plot:
-        reason = f"without {', '.join(given)}" if given else "and needs --plot FILE"
+        reason = f"without {given}" if given else "and needs --plot FILE"
         raise CommandError(f"--from draws what was measured before, {reason}")
     try:
         record = json.loads(args.read.read_text())
@@ -236,15 +227,19 @@ def _drawn(args: argparse.Namespace) -> list[str]:
     return []
 
 
-def _cases(algorithm: list[str] | None, workload: list[str] | None) -> dict[str, list[str]]:
+def _given(args: argparse.Namespace, *options: str) -> str:
+    """Which of these options were given."""
+    return ", ".join(f"--{option}" for option in options if getattr(args, option))
+
+
+def _cases(chosen: list[str] | None, workloads: list[str] | None) -> dict[str, list[str]]:
     """The algorithms to be timed, by the names of the workloads, each in the order given."""
+    names = dict.fromkeys(chosen or algorithms())
     cases = {
         workload: [
-            name
-            for name in dict.fromkeys(algorithm or algorithms())
-            if takes(find(name), sparse=WORKLOADS[workload].rows is not None)
+            name for name in names if takes(find(name), sparse=WORKLOADS[workload].rows is not None)
         ]
-        for workload in dict.fromkeys(workload or WORKLOADS)
+        for workload in dict.fromkeys(workloads or WORKLOADS)
     }
     if not any(cases.values()):
         sparse = ", ".join(name for name, entry in WORKLOADS.items() if entry.rows)

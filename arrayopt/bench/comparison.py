@@ -22,6 +22,7 @@ from arrayopt.bench.measure import (
 from arrayopt.bench.memory import available_memory, rounds
 from arrayopt.bench.workloads import Problem, Shapes
 from arrayopt.demo.agreement import relative_difference
+from arrayopt.wording import counted
 
 __all__ = ["Place", "Result", "Settings", "compare"]
 
@@ -42,6 +43,9 @@ TOLERANCE_OF_SUMS = 1e-2
 OUT_OF_CACHE = 100 << 20
 
 ALL = OURS | CONTENDERS
+
+#: What arrayopt works on, on the host.
+ARRAYS = {"arrayopt": "NumPy", "arrayopt-torch": "torch"}
 
 #: The one that all others have to agree with.
 REFERENCE = "arrayopt"
@@ -101,6 +105,11 @@ class Settings:
     effort: Effort = field(default_factory=Effort)
     quick: bool = False
     place: Place | None = None
+
+    @property
+    def arrays(self) -> Mapping[str, str]:
+        """What arrayopt works on, by the names of its contenders."""
+        return self.place.arrays if self.place else ARRAYS
 
     @property
     def contenders(self) -> Mapping[str, Contender]:
@@ -246,9 +255,10 @@ def _round(results: list[Result], numbers: Problem, settings: Settings) -> list[
     for side in sides.values():
         for _ in range(_checked(results[0].algorithm) * (1 + len(numbers.others))):
             side.step()
-    reference = sides[REFERENCE]
+    reference, arrays = sides[REFERENCE], settings.arrays[REFERENCE]
     for result in results:
-        result.failure = _difference(sides[result.contender], reference, result.algorithm)
+        side = sides[result.contender]
+        result.failure = _difference(side, reference, result.algorithm, arrays)
         if reference.moved:
             result.moved = numbers.touched * reference.moved()
     steps = {r.contender: sides[r.contender].step for r in results if not r.failure}
@@ -257,7 +267,7 @@ def _round(results: list[Result], numbers: Problem, settings: Settings) -> list[
     timings = take_turns(steps, settings.effort, settings.timed)
     for result in results:
         result.timing = timings.get(result.contender)
-        result.yardsticks = {name: timings[name] for name in YARDSTICKS if name in timings}
+        result.yardsticks = {n: timings[n] for n in settings.yardsticks if n in timings}
         if result.timing and result.contender not in OURS:
             result.ratios = {
                 name: timings[name].median / result.timing.median
@@ -267,18 +277,19 @@ def _round(results: list[Result], numbers: Problem, settings: Settings) -> list[
     return results
 
 
-def _difference(side: Side, reference: Side, algorithm: str) -> str:
-    """How the parameters of a side differ from those of arrayopt; empty if they do not."""
+def _difference(side: Side, reference: Side, algorithm: str, arrays: str) -> str:
+    """How the parameters of a side differ from those of arrayopt on `arrays`; empty if not."""
     bound = TOLERANCE_OF_SUMS if algorithm == "LBFGS" else TOLERANCE
     difference = relative_difference(side.arrays(), reference.arrays())
     if difference <= bound:  # (NaN is not)
         return ""
-    count = _checked(algorithm)
+    steps = counted(_checked(algorithm), "step")
     return (
-        f"after {count} step{'' if count == 1 else 's'}, {difference:.1e} from arrayopt on NumPy "
-        f"arrays, out of bounds ({bound:.0e})"
+        f"after {steps}, {difference:.1e} from arrayopt on {arrays} arrays, out of bounds "
+        f"({bound:.0e})"
     )
 
 
 def _checked(algorithm: str) -> int:
+    """How many steps are compared."""
     return 1 if algorithm == "LBFGS" else CHECKED_STEPS

@@ -19,7 +19,17 @@ from arrayopt.bench.workloads import Problem
 from arrayopt.parameter import Parameter
 from arrayopt.tensors import as_tensor
 
-__all__ = ["CONTENDERS", "OURS", "Contender", "Side", "rivals"]
+__all__ = [
+    "CONTENDERS",
+    "OURS",
+    "Contender",
+    "Ours",
+    "Side",
+    "Torch",
+    "installed",
+    "rivals",
+    "takes",
+]
 
 
 @dataclass(slots=True)

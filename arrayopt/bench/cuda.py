@@ -18,7 +18,7 @@ from arrayopt.bench.measure import YARDSTICK, Step
 from arrayopt.bench.workloads import Problem, Shapes, problem
 from arrayopt.sparse_grad import SparseGrad
 
-__all__ = ["device_name", "numbers", "place", "trouble"]
+__all__ = ["CONTENDERS", "device_name", "home", "numbers", "place", "trouble"]
 
 #: How many sets of parameters and gradients take turns.
 SETS = 3
@@ -166,8 +166,8 @@ def _moved(problem: Problem) -> Problem:
 def place() -> Place:
     """The current device, as a place to measure on."""
     return Place(
-        arrays={"arrayopt": "CuPy"},
         device=device_name(),
+        arrays={"arrayopt": "CuPy"},
         contenders=CONTENDERS,
         yardsticks={"copy": copy, "in place": rewrite},
         timed=timed,

@@ -15,12 +15,16 @@ from arrayopt.threads import run_parallel
 from arrayopt.trace import Program, trace
 
 __all__ = [
+    "YARDSTICK",
     "YARDSTICKS",
     "Effort",
+    "Step",
+    "Timed",
     "Timing",
     "bandwidth",
     "bytes_per_element",
     "moved_arrays",
+    "on_host",
     "take_turns",
 ]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["TOLERATED", "watch"]
+__all__ = ["TOLERATED", "doubt", "watch"]
 
 #: How many cores others may keep busy before a warning.
 TOLERATED = 0.1
@@ -28,6 +28,16 @@ def watch(table: Path = Path("/proc/stat")) -> Callable[[], float | None]:
         return max(0.0, seconds / (time.perf_counter() - begin))
 
     return others
+
+
+def doubt(busy: float | None) -> str:
+    """Why timings are not to be trusted if others kept so many cores busy; empty if they may be."""
+    if not busy or busy <= TOLERATED:
+        return ""
+    return (
+        f"Other processes kept {busy:.1f} cores busy meanwhile: do not trust these numbers. "
+        "Threads\nthat wait for each other, as those of OpenMP, lose the most by it."
+    )
 
 
 def _busy(table: Path) -> float | None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from arrayopt.bench.comparison import Result, Settings
 from arrayopt.bench.measure import bandwidth
 from arrayopt.bench.workloads import WORKLOADS, size
+from arrayopt.info import versions
+from arrayopt.wording import counted
 
-__all__ = ["caption", "machine", "record", "results_of", "versions"]
+__all__ = ["caption", "machine", "record", "results_of"]
 
-#: Whose versions are told.
-PACKAGES = ("arrayopt", "numpy", "numba", "torch", "optax", "jax")
 
 #: What a ratio is called in a record, and whose it is.
 RATIOS = {"ratio": "arrayopt", "ratio_torch_tensors": "arrayopt-torch"}
@@ -134,10 +133,9 @@ def results_of(record: Mapping[str, Any]) -> list[Result]:
 
 def caption(record: Mapping[str, Any]) -> str:
     """On which machine, and how, it was measured."""
-    plural = "" if record["threads"] == 1 else "s"
     return (
         f"{record.get('device') or record['machine']['cpu']}, {record['dtype']}, "
-        f"{record['threads']} thread{plural} a side"
+        f"{counted(record['threads'], 'thread')} a side"
         f"{', reduced parameters' if record['quick'] else ''}"
     )
 
@@ -150,11 +148,6 @@ def machine() -> dict[str, Any]:
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
     }
-
-
-def versions() -> dict[str, str | None]:
-    """The versions of Python and of the packages that take part."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _workload(name: str, quick: bool) -> dict[str, Any]:
@@ -183,13 +176,6 @@ def _entry(result: Result) -> dict[str, Any]:
         "failure": result.failure or None,
         "skipped": result.skipped or None,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu(table: Path = Path("/proc/cpuinfo")) -> str:

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
-from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from arrayopt.bench.comparison import Result, Settings
 from arrayopt.bench.contenders import CONTENDERS, OURS
 from arrayopt.bench.measure import YARDSTICKS
-from arrayopt.bench.record import machine, versions
+from arrayopt.bench.record import machine
 from arrayopt.bench.workloads import WORKLOADS, size
+from arrayopt.info import versions, versions_text
+from arrayopt.wording import counted
 
-__all__ = ["DOUBT", "EXPLANATION", "OF_MEMORY", "console", "introduction", "progress", "table"]
+__all__ = ["EXPLANATION", "OF_MEMORY", "introduction", "table"]
 
-#: Wide enough for the tables of all rivals, where there is no terminal.
-WIDTH = 104
-
-#: What the parameters of a row are, on the host.
-ARRAYS = {"arrayopt": "NumPy", "arrayopt-torch": "torch"}
 
 EXPLANATION = """\
 Numbers under a rival are the time of arrayopt's step over that of the rival's: below 1, arrayopt
-is faster. "arrays" are what arrayopt works on: NumPy arrays, or the tensors of torch themselves.
+is faster. "arrays" are what arrayopt works on: those of NumPy or CuPy, or the tensors of torch.
 All sides took turns in this process, after they had been seen to agree; medians over the turns.
 "moved" is what the update must move: each array that it reads and each that it writes, once.
 "GB/s" is that over arrayopt's time."""
@@ -36,43 +32,17 @@ The columns "of copy" and "of in place" are its fractions of the bandwidth of co
 of negating one in place, which took turns as well, where caches cannot hold the arrays. A copy
 writes where it has not read, which costs more than to write in place."""
 
-DOUBT = """\
-Other processes kept {:.1f} cores busy meanwhile: do not trust these numbers. Threads that wait for
-each other, as those of OpenMP, lose the most by it."""
-
-
-def console() -> Console:
-    """Standard output."""
-    screen = Console(highlight=False, markup=False)
-    return screen if screen.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
-
-
-def progress(screen: Console) -> Progress:
-    """A bar, on the terminal if there is one."""
-    terminal = screen if screen.is_terminal else Console(stderr=True)
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=terminal,
-        transient=True,
-        disable=not terminal.is_terminal,
-    )
-
 
 def introduction(
     settings: Settings, memory: Mapping[str, float], missing: Mapping[str, str]
 ) -> str:
     """Who takes part, on what machine, and who cannot."""
-    found = [f"{name} {number}" for name, number in versions().items() if number]
     here = machine()
-    plural = "" if settings.threads == 1 else "s"
     return "\n".join(
         [
-            ", ".join(found),
+            versions_text(versions()),
             f"{here['cpu']}, {here['cores']} cores, {here['system']}",
-            f"float32, {settings.threads} thread{plural} a side"
+            f"float32, {counted(settings.threads, 'thread')} a side"
             if settings.place is None
             else f"float32, on {settings.place.device}",
             f"Memory, read and written: copying {memory['copy'] / 1e9:.1f} GB/s, negating in place "
@@ -118,8 +88,7 @@ def table(workload: str, results: Sequence[Result], settings: Settings) -> Group
     for algorithm in dict.fromkeys(result.algorithm for result in results):
         own = {r.contender: r for r in results if r.algorithm == algorithm}
         for number, name in enumerate(name for name in OURS if name in own):
-            arrays = settings.place.arrays if settings.place else ARRAYS
-            cells = [arrays[name], *_cells(own[name], own, rivals)]
+            cells = [settings.arrays[name], *_cells(own[name], own, rivals)]
             cells += _traffic(own[name], yardsticks) if moved else []
             grid.add_row("" if number else algorithm, *cells)
     return Group(Text(_title(workload, settings.quick), style="bold"), grid)
@@ -128,9 +97,8 @@ def table(workload: str, results: Sequence[Result], settings: Settings) -> Group
 def _title(name: str, quick: bool) -> str:
     workload = WORKLOADS[name]
     shapes = workload.shapes_of(quick)
-    plural = "" if len(shapes) == 1 else "s"
     reduced = ", reduced" if shapes != workload.shapes else ""
-    count = f"{len(shapes):,} array{plural}, {size(shapes):,} numbers"
+    count = f"{counted(len(shapes), 'array')}, {counted(size(shapes), 'number')}"
     return f"{name}: {workload.title}{reduced} ({count})"
 
 

@@ -16,9 +16,9 @@ from rich.table import Table
 import arrayopt
 from arrayopt import checkpoint
 from arrayopt.bench.measure import Effort, Step, Timing, take_turns
-from arrayopt.bench.neighbours import TOLERATED, watch
-from arrayopt.bench.report import DOUBT, console
+from arrayopt.bench.neighbours import doubt, watch
 from arrayopt.bench.workloads import WORKLOADS, problem, size
+from arrayopt.terminal import console
 
 __all__ = ["compare_saving", "show_saving"]
 
@@ -116,9 +116,8 @@ def show_saving(folder: Path, quick: bool, effort: Effort) -> None:
     )
     screen.print(_table(nbytes, timings))
     screen.print(EXPLANATION)
-    busy = others()
-    if busy and busy > TOLERATED:
-        screen.print(DOUBT.format(busy), style="bold red")
+    if reason := doubt(others()):
+        screen.print(reason, style="bold red")
 
 
 def _table(nbytes: int, timings: Mapping[str, Timing]) -> Table:

@@ -12,11 +12,12 @@ import arrayopt
 from arrayopt.bench import report
 from arrayopt.bench.comparison import Result, Settings, compare
 from arrayopt.bench.measure import bandwidth, take_turns
-from arrayopt.bench.neighbours import TOLERATED, watch
+from arrayopt.bench.neighbours import doubt, watch
 from arrayopt.bench.record import record
 from arrayopt.bench.workloads import WORKLOADS, problem
+from arrayopt.terminal import console, progress
 
-__all__ = ["failures", "session"]
+__all__ = ["failures", "session", "threads"]
 
 
 def session(
@@ -40,10 +41,10 @@ def session(
     record : dict
         The same for a file; see `arrayopt.bench.record.record`.
     """
-    screen = report.console()
+    screen = console()
     others = watch()
     results: list[Result] = []
-    with _threads(settings.threads), report.progress(screen) as bar:
+    with threads(settings.threads), progress(screen) as bar:
         task = bar.add_task("", total=sum(map(len, cases.values())))
         memory = measure_memory(settings)
         screen.print(report.introduction(settings, memory, missing), soft_wrap=True)
@@ -68,8 +69,8 @@ def session(
     if any(result.fractions for result in results):
         screen.print(report.OF_MEMORY)
     busy = others()
-    if busy and busy > TOLERATED:
-        screen.print(report.DOUBT.format(busy), style="bold red")
+    if reason := doubt(busy):
+        screen.print(reason, style="bold red")
     for reason in dict.fromkeys(
         f"{r.workload}: {r.algorithm}: {r.skipped}" for r in results if r.skipped
     ):
@@ -96,7 +97,7 @@ def failures(results: Iterable[Result]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Let every library have so many threads.
 
     XLA reads the number, from its environment, when it runs for the first time in a process.

@@ -2,6 +2,11 @@
 
 `arrayopt.compare` drives both with the same gradients and returns what it found out as data;
 ``python -m arrayopt check`` shows it.
+
+`plan` makes cases of what a user asks for: `cases` has the options, and `contestants` knows who can
+take part. `comparison` drives them (`sides`) with gradients (`streams`) and tells how far they are
+apart (`measure`). `report` is all of that, `summary` the table that a terminal (`table`) and a page
+(`page`, with the pictures of `chart`) show.
 """
 
 from __future__ import annotations
@@ -10,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from arrayopt.check.comparison import Case, Comparison, NotComparable, run
-from arrayopt.check.plan import STEPS, plan
-from arrayopt.check.report import Report, report
+from arrayopt.check.plan import PRECISIONS, STEPS, planned
+from arrayopt.check.report import Report
 from arrayopt.extras import progress_bar
 
 __all__ = ["Comparison", "Report", "compare"]
@@ -22,7 +27,7 @@ def compare(
     against: Any = "torch",
     *,
     options: Mapping[str, Any] | Iterable[Mapping[str, Any]] | None = None,
-    dtype: str | Iterable[str] = ("float64", "float32"),
+    dtype: str | Iterable[str] = PRECISIONS,
     implementation: str | Iterable[str] | None = None,
     stream: str | Iterable[str] | None = None,
     steps: int = STEPS,
@@ -103,7 +108,7 @@ def compare(
     >>> report.ok, report.comparisons[0].compared
     (True, ('param', 'momentum_buffer'))
     """
-    cases, lacking = plan(
+    cases, lacking = planned(
         subject,
         against,
         options=options,
@@ -115,7 +120,7 @@ def compare(
         bound=bound,
     )
     bar = progress_bar(iterable=cases, unit="run") if progress else cases
-    return report([*comparisons(bar, lacking)], lacking)
+    return Report.of([*comparisons(bar, lacking)], lacking)
 
 
 def comparisons(cases: Iterable[Case], lacking: list[str]) -> Iterator[Comparison]:

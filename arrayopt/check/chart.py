@@ -17,8 +17,8 @@ from matplotlib.ticker import FuncFormatter
 
 from arrayopt.check.comparison import Comparison
 from arrayopt.check.measure import DTYPES
-from arrayopt.check.report import Summary
 from arrayopt.check.streams import STREAMS
+from arrayopt.check.summary import Summary
 from arrayopt.plotting.style import COLORS, tidy
 
 __all__ = ["ZERO", "chart", "picture"]
@@ -26,7 +26,8 @@ __all__ = ["ZERO", "chart", "picture"]
 #: What stands for a difference of zero, which a logarithmic axis does not have.
 ZERO = 1e-18
 
-#: How the curves of each stream are drawn.
+#: How the curves of each dtype, and of each stream, are drawn.
+COLOR = dict(zip(DTYPES, COLORS))
 STYLES: dict[str, Any] = dict(zip(STREAMS, ("-", "--", ":")))
 
 
@@ -79,7 +80,7 @@ def picture(found: Sequence[Summary]) -> str:
 def _panel(axes: Any, found: Sequence[Summary]) -> None:
     """For each dtype and stream, the largest difference over options and implementations."""
     for summary in found:
-        color = COLORS[DTYPES.index(summary.dtype) % len(COLORS)]
+        color = COLOR[summary.dtype]
         for stream, style in STYLES.items():
             rows = [row for row in summary.rows if row.stream == stream]
             if rows:
@@ -91,7 +92,7 @@ def _panel(axes: Any, found: Sequence[Summary]) -> None:
     for bound, dtypes in bounds.items():
         if not math.isfinite(bound):
             continue
-        color = COLORS[DTYPES.index(dtypes[0]) % len(COLORS)]
+        color = COLOR[dtypes[0]]
         axes.axhline(bound, color=color, linewidth=0.8, alpha=0.6)
         axes.annotate(
             f"bound, {' and '.join(dict.fromkeys(dtypes))}",
@@ -116,7 +117,7 @@ def _envelope(rows: Sequence[Comparison]) -> tuple[list[int], list[float]]:
 
 def _legend(figure: Any, found: Sequence[Summary]) -> None:
     lines = [
-        Line2D([], [], color=COLORS[DTYPES.index(dtype) % len(COLORS)], label=dtype)
+        Line2D([], [], color=COLOR[dtype], label=dtype)
         for dtype in dict.fromkeys(summary.dtype for summary in found)
     ]
     present = {row.stream for summary in found for row in summary.rows}

@@ -15,23 +15,22 @@ from arrayopt.arguments import (
     whole_number,
 )
 from arrayopt.check.cases import OPTIONS
+from arrayopt.check.comparison import Comparison
 from arrayopt.check.contestants import IMPLEMENTATIONS
 from arrayopt.check.measure import DTYPES
-from arrayopt.check.plan import STEPS, plan
+from arrayopt.check.plan import PRECISIONS, STEPS, planned
+from arrayopt.check.report import Report
 from arrayopt.check.streams import STREAMS
+from arrayopt.check.summary import EXPLANATION, summaries
+from arrayopt.info import versions_text
 from arrayopt.scripts import blame, file_and_name, loaded
 
 if TYPE_CHECKING:
-    from arrayopt.check.comparison import Comparison
-
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["INSTALL_CHECK", "add_parser", "run"]
 
 INSTALL_CHECK = 'pip install "arrayopt[check]"'
-
-#: What is compared unless the user says otherwise.
-DEFAULT_DTYPES = ["float64", "float32"]
 
 
 def add_parser(commands: Commands) -> None:
@@ -45,7 +44,7 @@ def add_parser(commands: Commands) -> None:
         "one's own takes the place of arrayopt.",
     )
     add_names(check, "algorithm", "an algorithm", OPTIONS, "all")
-    add_names(check, "dtype", "that of the parameters", DTYPES, " and ".join(DEFAULT_DTYPES))
+    add_names(check, "dtype", "that of the parameters", DTYPES, " and ".join(PRECISIONS))
     add_names(check, "implementation", "one of arrayopt's", IMPLEMENTATIONS, "all that are there")
     add_names(check, "stream", "where gradients come from", STREAMS, "all")
     check.add_argument(
@@ -125,8 +124,8 @@ def run(args: argparse.Namespace) -> list[str]:
         If a file cannot be written.
     """
     try:
-        from arrayopt.bench.report import console, progress
         from arrayopt.check import table
+        from arrayopt.terminal import console, progress
 
         if args.html or args.plot:
             from arrayopt.check.chart import chart
@@ -134,15 +133,14 @@ def run(args: argparse.Namespace) -> list[str]:
     except ImportError as error:
         raise cannot_import(error, INSTALL_CHECK) from error
     from arrayopt.check import comparisons
-    from arrayopt.check.report import report, summaries
 
     subject, against = _who(args)
     try:
-        cases, lacking = plan(
+        cases, lacking = planned(
             subject,
             against,
             options=dict(args.option) if args.option else None,
-            dtype=args.dtype or DEFAULT_DTYPES,
+            dtype=args.dtype or PRECISIONS,
             implementation=args.implementation,
             stream=args.stream,
             steps=args.steps,
@@ -164,18 +162,18 @@ def run(args: argparse.Namespace) -> list[str]:
                     raise
                 raise CommandError(blame(error, str(case), args.script[0])) from error
             bar.advance(task)
-    outcome = report(found, lacking)
-    screen.print(table.introduction(outcome), soft_wrap=True)
-    screen.print(table.every(outcome) if args.all else table.overview(outcome))
-    screen.print(table.EXPLANATION, style="dim")
-    screen.print(table.outcome(outcome), soft_wrap=True)
+    report = Report.of(found, lacking)
+    screen.print(versions_text(report.versions), soft_wrap=True)
+    screen.print(table.every_run(report) if args.all else table.summary_table(report))
+    screen.print(EXPLANATION, style="dim")
+    screen.print(table.outcome(report), soft_wrap=True)
     if args.json:
-        args.json.write_text(outcome.to_json(), encoding="utf-8")
+        args.json.write_text(report.to_json(), encoding="utf-8")
     if args.html:
-        args.html.write_text(page(outcome), encoding="utf-8")
+        args.html.write_text(page(report), encoding="utf-8")
     if args.plot:
-        chart(summaries(outcome.comparisons), args.plot, outcome.verdict)
-    return [] if outcome.ok else [outcome.verdict]
+        chart(summaries(report.comparisons), args.plot, report.verdict)
+    return [] if report.ok else [report.verdict]
 
 
 def _who(args: argparse.Namespace) -> tuple[Any, Any]:

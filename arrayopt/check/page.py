@@ -6,10 +6,11 @@ import html
 from collections.abc import Iterable, Sequence
 
 from arrayopt.check.chart import ZERO, picture
-from arrayopt.check.comparison import Comparison, written
-from arrayopt.check.report import Report, Summary, count, number, summaries
+from arrayopt.check.comparison import written
+from arrayopt.check.report import Report
 from arrayopt.check.streams import STREAMS
-from arrayopt.check.table import introduction
+from arrayopt.check.summary import EXPLANATION, Summary, count, number, overview, summaries
+from arrayopt.info import versions_text
 
 __all__ = ["page"]
 
@@ -36,7 +37,7 @@ summary { cursor: pointer; color: var(--link); }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
 """
 
-#: What the columns of the tables mean.
+#: What the columns of the tables of runs mean.
 COLUMNS = {
     "difference": "the largest of an element of the parameters or the state after any step, "
     "relative to the largest size that the element had",
@@ -73,43 +74,38 @@ def page(report: Report) -> str:
     legend += "".join(
         f"<dt>{name} gradients</dt><dd>{kind.summary}</dd>" for name, kind in STREAMS.items()
     )
-    lacking = "".join(f"<li>{html.escape(reason)}</li>" for reason in report.lacking)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Do the optimizers agree?</title><style>{STYLE}</style></head><body>"
         f"<h1>Do the optimizers agree?</h1>"
         f'<p class="{"ok" if report.ok else "out"}" id="verdict">{html.escape(report.verdict)}</p>'
-        f"<p>{html.escape(introduction(report))}</p>"
-        f"{_failures(report.failures)}"
-        f"<h2>Overview</h2>{_overview(found)}"
-        + (f"<h2>Not compared</h2><ul>{lacking}</ul>" if lacking else "")
+        f"<p>{html.escape(versions_text(report.versions))}</p>"
+        f"{_list(report.complaints, 'out')}"
+        f"<h2>Overview</h2>{_overview(found)}<p>{html.escape(EXPLANATION)}</p>"
+        + (f"<h2>Not compared</h2>{_list(report.lacking)}" if report.lacking else "")
         + f"{sections}<h2>How to read it</h2><dl>{legend}</dl></body></html>\n"
     )
 
 
-def _failures(failures: Sequence[Comparison]) -> str:
-    items = "".join(
-        f'<li class="out">{html.escape(f"{row.title}: {row.complaint}")}</li>' for row in failures
-    )
-    return f"<ul>{items}</ul>" if items else ""
+def _list(entries: Sequence[str], kind: str = "") -> str:
+    """Texts as a list; nothing if there are none."""
+    items = "".join(f"<li>{html.escape(entry)}</li>" for entry in entries)
+    look = f' class="{kind}"' if kind else ""
+    return f"<ul{look}>{items}</ul>" if items else ""
 
 
 def _overview(found: Sequence[Summary]) -> str:
-    rows = [
+    headings, rows = overview(found)
+    linked = [
         [
-            f'<a href="#{_anchor(summary.title)}">{html.escape(summary.title)}</a>',
-            summary.dtype,
-            f"{len(summary.rows):,}",
-            number(summary.worst.difference),
-            number(summary.worst.bound),
-            "" if summary.ratio is None else f"{summary.ratio:.3g}",
+            f'<a href="#{_anchor(title)}">{html.escape(title)}</a>',
+            *cells,
             _verdict(summary.ok),
         ]
-        for summary in found
+        for summary, (title, *cells) in zip(found, rows)
     ]
-    headings = ["compared", "dtype", "runs", "difference", "bound", "error / theirs", ""]
-    return _table(headings, rows, first_number=2)
+    return _table([*headings, ""], linked, first_number=2)
 
 
 def _section(title: str, found: Sequence[Summary]) -> str:

@@ -21,16 +21,17 @@ from arrayopt.check.sides import ClassSide, FunctionSide
 from arrayopt.check.streams import STREAMS
 from arrayopt.options import check_integer, check_number
 
-__all__ = ["STEPS", "plan"]
+__all__ = ["PRECISIONS", "STEPS", "planned"]
 
 #: Options that say how a step is computed.
 SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
-#: How many steps are compared, unless the user says otherwise.
+#: In which dtypes, and for how many steps, it is compared unless the user says otherwise.
+PRECISIONS = ("float64", "float32")
 STEPS = 100
 
 
-def plan(
+def planned(
     subject: Any,
     against: Any,
     *,
@@ -64,7 +65,7 @@ def plan(
     """
     dtypes = [_checked_dtype(name) for name in _listed(dtype)]
     streams = _chosen("stream", stream, STREAMS)
-    wanted = _chosen("implementation", implementation, IMPLEMENTATIONS)
+    ways = _chosen("implementation", implementation, IMPLEMENTATIONS)
     check_integer("steps", steps, 1)
     check_integer("seed", seed, 0)
     if bound is not None:
@@ -73,29 +74,29 @@ def plan(
     lacking: list[str] = []
     for who, rival in _pairs(subject, against):
         exact = _exact(rival)
-        for name in dtypes:
-            if rival.kind == "closure" and name not in ("float64", "complex128"):
+        searches = rival.kind == "closure"
+        for precision in dtypes:
+            if searches and precision not in ("float64", "complex128"):
                 lacking.append(
-                    f"{rival.name} in {name}: near the minimum, its steps depend on differences "
-                    "of losses that are rounding alone"
+                    f"{rival.name} in {precision}: near the minimum, its steps depend on "
+                    "differences of losses that are rounding alone"
                 )
                 continue
-            subjects, missing = implementations(who, name)
-            lacking += [f"{who.name}: {why}" for kind, why in missing.items() if kind in wanted]
-            subjects = {k: v for k, v in subjects.items() if k in wanted or k == "default"}
+            subjects, missing = implementations(who, precision)
+            lacking += [f"{who.name}: {why}" for way, why in missing.items() if way in ways]
+            subjects = {way: s for way, s in subjects.items() if way in ways or way == "default"}
             if not subjects and not missing:
-                lacking.append(f"{who.name} has no {' or '.join(wanted)} implementation")
-            if rival.kind == "closure" and "problem" not in streams:
+                lacking.append(f"{who.name} has no {' or '.join(ways)} implementation")
+            if searches and "problem" not in streams:
                 lacking.append(f"{rival.name} needs the loss, which only a problem has")
             for chosen in _option_sets(options, who, rival, exact):
-                absent = rival.lacks(chosen)
-                if absent:
+                if absent := rival.lacks(chosen):
                     lacking.append(f"{rival.name} has no {absent}{_version(rival)}")
                     continue
                 cases += [
-                    Case(subjects, rival, exact, chosen, name, kind, steps, seed, bound)
-                    for kind in streams
-                    if subjects and (rival.kind != "closure" or kind == "problem")
+                    Case(subjects, rival, exact, chosen, precision, source, steps, seed, bound)
+                    for source in streams
+                    if subjects and (source == "problem" or not searches)
                 ]
     return cases, list(dict.fromkeys(lacking))
 

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from arrayopt.check.comparison import Comparison
+from arrayopt.check.summary import overview, summaries
 from arrayopt.options import python_number
+from arrayopt.wording import counted
 
-__all__ = ["Report", "Summary", "count", "number", "report", "summaries"]
+__all__ = ["Report"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +35,13 @@ class Report:
     lacking: tuple[str, ...]
     versions: dict[str, str | None]
 
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison], lacking: Sequence[str]) -> Report:
+        """The report of some comparisons, with the versions that are here."""
+        from arrayopt.info import versions  # (it takes a while to import)
+
+        return cls(tuple(comparisons), tuple(lacking), versions())
+
     @property
     def ok(self) -> bool:
         """Whether something was compared, and all of it is within bounds."""
@@ -44,15 +53,19 @@ class Report:
         return tuple(row for row in self.comparisons if not row.ok)
 
     @property
+    def complaints(self) -> tuple[str, ...]:
+        """What is out of bounds, a sentence for each of the failures."""
+        return tuple(f"{row.title}: {row.complaint}" for row in self.failures)
+
+    @property
     def verdict(self) -> str:
         """The outcome in a sentence."""
-        count, failed = len(self.comparisons), len(self.failures)
-        if not count:
+        if not self.comparisons:
             return "nothing was compared"
-        plural = "" if count == 1 else "s"
-        if failed:
-            return f"{failed:,} of {count:,} comparison{plural} out of bounds"
-        return f"{count:,} comparison{plural}, all within bounds"
+        count = counted(len(self), "comparison")
+        if self.failures:
+            return f"{len(self.failures):,} of {count} out of bounds"
+        return f"{count}, all within bounds"
 
     def __iter__(self) -> Iterator[Comparison]:
         return iter(self.comparisons)
@@ -64,15 +77,13 @@ class Report:
         return f"<Report: {self.verdict}>"
 
     def __str__(self) -> str:
-        lines = [f"{'compared':<40}{'dtype':<11}{'largest difference':>19}{'bound':>9}  "]
-        lines += [
-            f"{row.title:<40}{row.dtype:<11}{number(row.worst.difference):>19}"
-            f"{number(row.worst.bound):>9}  {'ok' if row.ok else 'OUT OF BOUNDS'}"
-            for row in summaries(self.comparisons)
-        ]
-        lines += [f"OUT OF BOUNDS {row.title}: {row.complaint}" for row in self.failures]
+        found = summaries(self.comparisons)
+        headings, rows = overview(found)
+        verdicts = ["", *("ok" if summary.ok else "OUT OF BOUNDS" for summary in found)]
+        lines = [f"{row}  {verdict}" for row, verdict in zip(_aligned([headings, *rows]), verdicts)]
+        lines += [f"OUT OF BOUNDS  {complaint}" for complaint in self.complaints]
         lines += [f"not compared: {reason}" for reason in self.lacking]
-        return "\n".join([*lines, self.verdict])
+        return "\n".join([*map(str.rstrip, lines), self.verdict])
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -101,75 +112,16 @@ class Report:
         return json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False) + "\n"
 
 
-def report(comparisons: Sequence[Comparison], lacking: Sequence[str]) -> Report:
-    """The report of some comparisons, with the versions that are here."""
-    from arrayopt.bench.record import versions
-
-    return Report(tuple(comparisons), tuple(lacking), versions())
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an algorithm does in a dtype, over options, streams and implementations."""
-
-    title: str
-    dtype: str
-    rows: tuple[Comparison, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether all of it is within bounds."""
-        return all(row.ok for row in self.rows)
-
-    @property
-    def worst(self) -> Comparison:
-        """The comparison with the largest difference."""
-        return max(self.rows, key=lambda row: row.difference)
-
-    def largest(self, implementation: str) -> float | None:
-        """The largest difference of an implementation."""
-        found = [row.difference for row in self.rows if row.implementation == implementation]
-        return max(found, default=None)
-
-    @property
-    def ratio(self) -> float | None:
-        """The largest error, as a multiple of the other side's, where gradients were the same."""
-        ratios = [
-            row.error / row.their_error
-            for row in self.rows
-            if row.stream != "problem" and row.error is not None and row.their_error
-        ]
-        return max(ratios, default=None)
-
-
-def summaries(comparisons: Sequence[Comparison]) -> list[Summary]:
-    """The comparisons by algorithm and dtype, in the order in which they come."""
-    found: dict[tuple[str, str], list[Comparison]] = {}
-    for row in comparisons:
-        found.setdefault((f"{row.subject} / {row.against}", row.dtype), []).append(row)
-    return [Summary(title, dtype, tuple(rows)) for (title, dtype), rows in found.items()]
-
-
-def number(value: float | None) -> str:
-    """Two digits of a number.
-
-    Examples
-    --------
-    >>> number(0.0), number(1.234e-13), number(12.0), number(None)
-    ('0', '1.2e-13', '12', '')
-    """
-    return "" if value is None else f"{value:.2g}"
-
-
-def count(value: float) -> str:
-    """A number of units in the last place.
-
-    Examples
-    --------
-    >>> count(54.0), count(123456.0), count(float("inf"))
-    ('54', '1.2e+05', 'inf')
-    """
-    return f"{value:.0f}" if value < 1e4 else number(value)
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of an overview: two columns of words, and others of numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    ]
 
 
 def _finite(value: Any) -> Any:

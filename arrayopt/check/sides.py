@@ -126,23 +126,20 @@ class TorchSide(Side):
         return [self.optimizer.state.get(tensor, {}) for tensor in self.tensors]
 
 
-class ClassSide(Side):
-    """An optimizer of another class: built with parameters, it has a method `step`.
+class ClassSide(OurSide):
+    """An optimizer of another class, driven as ours are: built with parameters, it has `step`.
 
     Its parameters are `arrayopt.Parameter` objects, with ``.data`` and ``.grad``.
     """
 
     def begin(self) -> None:
-        self.params = [Parameter(array) for array in self.arrays]
-        self.optimizer = self.make(self.params, **self.options)
+        super().begin()
         if not callable(getattr(self.optimizer, "step", None)):
             raise TypeError(f"{type(self.optimizer).__name__} has no method step()")
 
     def step(self, evaluate: Evaluate) -> None:
-        _, grads = evaluate(self.arrays)
-        for param, grad in zip(self.params, grads):
-            param.grad = grad
-        self.optimizer.step()
+        super().step(evaluate)
+        # it may have put other arrays in the place of those that it was given
         self.arrays = [_like(p.data, old) for p, old in zip(self.params, self.arrays)]
 
     def states(self) -> list[Mapping[str, Any]]:

@@ -10,50 +10,29 @@ from rich.table import Table
 from rich.text import Text
 
 from arrayopt.check.comparison import Comparison, written
-from arrayopt.check.contestants import IMPLEMENTATIONS
-from arrayopt.check.report import Report, count, number, summaries
+from arrayopt.check.report import Report
+from arrayopt.check.summary import count, number, overview, summaries
 
-__all__ = ["EXPLANATION", "every", "introduction", "outcome", "overview"]
-
-EXPLANATION = (
-    "Largest differences of any element of parameters and state after any step, relative to the "
-    "largest size that the element had, over all options and streams of gradients. ULPs: under how "
-    "many units in the last place 99 of 100 elements are in the end. error: the largest ratio of "
-    "both sides' errors against a run in higher precision."
-)
+__all__ = ["every_run", "outcome", "summary_table"]
 
 
-def introduction(report: Report) -> str:
-    """Which versions took part."""
-    return ", ".join(f"{name} {found}" for name, found in report.versions.items() if found)
-
-
-def overview(report: Report) -> Table:
+def summary_table(report: Report) -> Table:
     """A row for each algorithm and dtype."""
-    present = {row.implementation for row in report}
-    ways = [way for way in (*IMPLEMENTATIONS, "default") if way in present]
+    found = summaries(report.comparisons)
+    headings, rows = overview(found)
     rivals = {row.against.rpartition(".")[0] for row in report}
-    alike = all(row.subject == f"arrayopt.{_name(row.against)}" for row in report)
-    title = f"arrayopt and {rivals.pop()}" if alike and len(rivals) == 1 else ""
-    table = _table(["compared", "dtype"], [*ways, "bound", "ULPs", "error", ""], title)
+    namesakes = all(row.subject == f"arrayopt.{_name(row.against)}" for row in report)
+    title = f"arrayopt and {rivals.pop()}" if namesakes and len(rivals) == 1 else ""
+    table = _table(headings[:2], [*headings[2:], ""], title)
     before = ""
-    for summary in summaries(report.comparisons):
+    for summary, (_, *cells) in zip(found, rows):
         name = _name(summary.rows[0].subject) if title else summary.title
-        ulps = max(row.typical_ulps for row in summary.rows)
-        table.add_row(
-            "" if summary.title == before else name,
-            summary.dtype,
-            *(number(summary.largest(way)) for way in ways),
-            number(summary.rows[0].bound),
-            count(ulps),
-            "" if summary.ratio is None else f"{summary.ratio:.3g}",
-            _verdict(summary.ok),
-        )
+        table.add_row("" if summary.title == before else name, *cells, _verdict(summary.ok))
         before = summary.title
     return table
 
 
-def every(report: Report) -> Group:
+def every_run(report: Report) -> Group:
     """A table for each set of options, with a row for each comparison."""
     found: dict[str, list[Comparison]] = {}
     for row in report:
@@ -83,10 +62,7 @@ def _runs(heading: str, rows: Iterable[Comparison]) -> Table:
 
 def outcome(report: Report) -> Group:
     """What is out of bounds, what could not be compared, and the verdict."""
-    lines: list[Text] = [
-        Text(f"OUT OF BOUNDS  {row.title}: {row.complaint}", style="bold red")
-        for row in report.failures
-    ]
+    lines = [Text(f"OUT OF BOUNDS  {each}", style="bold red") for each in report.complaints]
     lines += [Text(f"not compared: {reason}", style="dim") for reason in report.lacking]
     style = "bold green" if report.ok else "bold red"
     return Group(*lines, Text(report.verdict, style=style))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from arrayopt.parameter import Buffer, Module, Parameter
 
-__all__ = ["MLP", "BatchNorm", "Linear", "Tanh"]
+__all__ = ["MLP", "BatchNorm", "Floats", "Labels", "Linear", "Tanh"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

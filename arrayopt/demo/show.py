@@ -20,10 +20,12 @@ from arrayopt.demo.agreement import (
 from arrayopt.demo.averaging import DECAY, KINDS, Kind
 from arrayopt.demo.plot import plot
 from arrayopt.demo.recipes import algorithms, recipe
-from arrayopt.demo.training import HIDDEN, Run, batches, load, train
+from arrayopt.demo.training import HIDDEN, Digits, Run, batches, load, train
+from arrayopt.wording import counted
 
 __all__ = ["LEAST_ACCURACY", "show"]
 
+#: Below this test accuracy, the demo has failed.
 LEAST_ACCURACY = 0.95
 
 
@@ -77,60 +79,83 @@ def show(
         )
         for name in names
     ]
-    plural = "" if epochs == 1 else "s"
-    title = f"After {epochs} epoch{plural} (seed {seed})"
+    title = f"After {counted(epochs, 'epoch')} (seed {seed})"
+    trained = f"{train_size:,} digits, seed {seed}"
     if average is None:
         console.print(_results(runs, title))
         console.print("µs/step: the median, without the time that the gradients took.")
         curves = {run.name: run.losses for run in runs}
-        plot(curves, out, f"Training a perceptron on {train_size:,} digits, seed {seed}")
+        plot(curves, out, f"Training a perceptron on {trained}")
     else:
         console.print(_averages(runs, average, title))
         console.print(_explanation(runs, average))
-        curves = {}
-        for run in runs:
-            assert run.averaging is not None
-            curves |= {run.name: run.test_losses}
-            curves |= {f"{run.name}, {KINDS[average]}": run.averaging.losses}
         subject = f"{KINDS[average]} of a perceptron"
-        plot(curves, out, f"{subject} trained on {train_size:,} digits, seed {seed}", data="test")
+        plot(_test_curves(runs), out, f"{subject} trained on {trained}", data="test")
     console.print(f"Loss curves: {out}\n", soft_wrap=True)
 
+    compared = _compared(runs, digits, average, console)
+    failures = [*_inaccurate(runs), *_apart(compared)]
+    for failure in failures:
+        console.print(f"FAILED  {failure}", style="bold red")
+    if not failures:
+        console.print(f"All test accuracies are at least {LEAST_ACCURACY}.", style="green")
+    return failures
+
+
+def _compared(
+    runs: Sequence[Run], digits: Digits, average: Kind | None, console: Console
+) -> list[Agreement]:
+    """How far the runs are from torch, which is printed; nothing if torch is missing."""
     try:
         compared = [
             average_agreement(run, batches(digits.x_train)) if average else agreement(run)
             for run in runs
         ]
     except ImportError:
-        compared = []
         console.print(f"Not compared with torch.optim, as torch is missing: {INSTALL_TORCH}\n")
-    else:
-        console.print(_agreements(compared))
-        taken = "weights and images" if average else "gradients"
-        tensors = "averages and statistics" if average else "parameter tensors"
-        console.print(
-            f"Both took the same {taken}. The difference after the run is\n"
-            f"max|ours - torch| / max|torch|, the largest of all {tensors}.\n"
-        )
+        return []
+    console.print(_agreements(compared))
+    taken = "weights and images" if average else "gradients"
+    tensors = "averages and statistics" if average else "parameter tensors"
+    console.print(
+        f"Both took the same {taken}. The difference after the run is\n"
+        f"max|ours - torch| / max|torch|, the largest of all {tensors}.\n"
+    )
+    return compared
 
+
+def _inaccurate(runs: Sequence[Run]) -> list[str]:
+    """Which networks, and averages of them, tell too few of the test images right."""
     accuracies = {run.name: run.accuracy for run in runs}
-    for run in runs:
-        if run.averaging:
-            accuracies[f"{run.name}, {KINDS[run.averaging.kind]}"] = run.averaging.accuracy
-    failures = [
+    accuracies |= {
+        f"{run.name}, {KINDS[run.averaging.kind]}": run.averaging.accuracy
+        for run in runs
+        if run.averaging
+    }
+    return [
         f"{name}: test accuracy {accuracy:.4f} is under {LEAST_ACCURACY}"
         for name, accuracy in accuracies.items()
         if not accuracy >= LEAST_ACCURACY
-    ] + [
+    ]
+
+
+def _apart(compared: Sequence[Agreement]) -> list[str]:
+    """Which runs are not those of torch."""
+    return [
         f"{entry.name}: {entry.difference:.1e} from torch, out of bounds ({BOUND:.0e})"
         for entry in compared
         if not entry.ok
     ]
-    for failure in failures:
-        console.print(f"FAILED  {failure}", style="bold red")
-    if not failures:
-        console.print(f"All test accuracies are at least {LEAST_ACCURACY}.", style="green")
-    return failures
+
+
+def _test_curves(runs: Sequence[Run]) -> dict[str, list[float]]:
+    """The losses over the test images, of each network and of its average."""
+    curves = {}
+    for run in runs:
+        assert run.averaging is not None
+        curves[run.name] = run.test_losses
+        curves[f"{run.name}, {KINDS[run.averaging.kind]}"] = run.averaging.losses
+    return curves
 
 
 def _results(runs: Sequence[Run], title: str) -> Table:

@@ -21,8 +21,9 @@ from arrayopt.demo.recipes import Recipe
 from arrayopt.optimizer import Optimizer
 from arrayopt.sparse_grad import SparseGrad
 
-__all__ = ["BATCH_SIZE", "Digits", "Run", "batches", "load", "train"]
+__all__ = ["BATCH_SIZE", "HIDDEN", "Digits", "Run", "batches", "load", "train"]
 
+#: How many hidden units there are.
 HIDDEN = 64
 
 #: How many images the statistics of batch normalization are computed from at a time.

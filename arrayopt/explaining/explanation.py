@@ -14,6 +14,7 @@ from arrayopt.explaining.sections import WIDTH, Quotation, RuleSection, referenc
 from arrayopt.namespace import compute_dtype
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.wording import counted
 
 __all__ = ["Explanation", "explain"]
 
@@ -79,7 +80,13 @@ class Explanation:
 
     @property
     def python(self) -> str:
-        """The program: a function of Python that computes the same, to the bit."""
+        """The program: a function of Python that computes the same, to the bit.
+
+        Raises
+        ------
+        TypeError
+            If the algorithm has a step of its own, and no rule.
+        """
         return self._each(lambda section: section.python)
 
     @property
@@ -94,6 +101,8 @@ class Explanation:
             If Numba is not installed.
         TraceError
             If the rule cannot be fused.
+        TypeError
+            If the algorithm has a step of its own, and no rule.
         """
         return self._each(lambda section: section.source("numba"))
 
@@ -107,6 +116,8 @@ class Explanation:
             If there is no backend that makes one.
         TraceError
             If the rule cannot be fused.
+        TypeError
+            If the algorithm has a step of its own, and no rule.
         """
         return self._each(lambda section: section.source("cuda"))
 
@@ -119,7 +130,7 @@ class Explanation:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Explanation of {self.title}: {len(self.lines)} lines>"
+        return f"<Explanation of {self.title}: {counted(len(self.lines), 'line')}>"
 
     def _repr_markdown_(self) -> str:
         parts = []
@@ -134,7 +145,8 @@ def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanati
 
     Its own rule is run, on symbols: the equations are those of the code that trains. Each variable
     of the rule is a line. Branches are those of the options; where the step decides, a class shows
-    both ways, and an optimizer the one that its next step takes.
+    both ways, and an optimizer the one that its next step takes. An algorithm that has a step of
+    its own, as LBFGS has, shows the equations of its docstring, as they are under the options.
 
     Parameters
     ----------
@@ -180,47 +192,44 @@ def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanati
         return param, {}
     <BLANKLINE>
     """
-    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        cls = optimizer
-        live = None
-    elif isinstance(optimizer, Optimizer):
-        cls = type(optimizer)
-        live = optimizer
-        if options:
-            raise TypeError(
-                f"an optimizer is explained with its own options, but got {sorted(options)}; pass "
-                f"the class to explain others: explain({cls.__name__}, ...)"
-            )
-    else:
+    live = None if isinstance(optimizer, type) else optimizer
+    cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if not issubclass(cls, Optimizer):
         raise TypeError(
-            "expected a subclass of Optimizer, or an optimizer, but got "
-            f"{optimizer if isinstance(optimizer, type) else type(optimizer).__name__}"
+            f"expected a subclass of Optimizer, or an optimizer, but got {cls.__name__}"
         )
     if cls is Optimizer:
         raise TypeError("Optimizer is the base class and has no rule: expected a subclass")
+    if live is not None and options:
+        raise TypeError(
+            f"an optimizer is explained with its own options, but got {sorted(options)}; pass "
+            f"the class to explain others: explain({cls.__name__}, ...)"
+        )
     template = cls([np.zeros(1)], **options) if live is None else live
-    sections = _sections(template, live) if cls.has_rule() else [Quotation(cls)]
-    return Explanation(cls.__name__, references(cls), tuple(sections))
+    return Explanation(cls.__name__, references(cls), tuple(_sections(template, live)))
 
 
-def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection]:
+def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection | Quotation]:
     """One section for each kind of groups."""
     kinds: dict[str, list[int]] = {}
     for number, group in enumerate(optimizer.param_groups):
         reading = optimizer._read(group, number)
         kind = repr((dict(reading.options), _state(live, number), _dtype(group)))
         kinds.setdefault(kind, []).append(number)
-    sections = []
+    sections: list[RuleSection | Quotation] = []
     for numbers in kinds.values():
         group = optimizer.param_groups[numbers[0]]
         options, slots = optimizer._read(group, numbers[0])
-        state = _state(live, numbers[0])
+        options = {name: python_number(value) for name, value in options.items()}
         heading = f", group{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         heading = heading if len(kinds) > 1 else ""
+        if not optimizer.has_rule():
+            sections.append(Quotation(type(optimizer), heading, options))
+            continue
+        state = _state(live, numbers[0])
         if state is not None and "step" in state:
             heading += f", step {state['step']}"
         dtype = "float32" if live is None else _dtype(group)
-        options = {name: python_number(value) for name, value in options.items()}
         block = read_rule(optimizer, options, slots, state)
         sections.append(RuleSection(optimizer, heading, options, slots, state, dtype, block))
     return sections

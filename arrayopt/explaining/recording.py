@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from arrayopt.wording import counted
+
 __all__ = ["Recording", "Step"]
 
 #: What has been recorded of a parameter in a step: arrays of NumPy, and plain numbers.
@@ -104,6 +106,8 @@ class Recording:
 
     def _place(self, name: str, param: str | int | None) -> int:
         called = [*self.labels.values()]
+        if not called:
+            raise KeyError(f"{name!r}: no step has been recorded yet")
         if param is not None:
             found = [place for place, label in self.labels.items() if param in (place, label)]
             if not found:
@@ -144,10 +148,9 @@ class Recording:
         ]
 
     def __repr__(self) -> str:
-        return (
-            f"<Recording of {len(self)} steps, {len(self.labels)} parameters, "
-            f"{len(self.names)} names, {self.nbytes:,} bytes>"
-        )
+        counts = {"step": len(self), "parameter": len(self.labels), "name": len(self.names)}
+        told = ", ".join(counted(count, noun) for noun, count in counts.items())
+        return f"<Recording of {told}, {counted(self.nbytes, 'byte')}>"
 
     def _repr_html_(self) -> str:
         rows = []

@@ -17,7 +17,7 @@ from arrayopt.explaining.unicode import unicode
 from arrayopt.optimizer import Optimizer, StateSlot
 from arrayopt.trace import trace
 
-__all__ = ["Quotation", "RuleSection", "references"]
+__all__ = ["WIDTH", "Quotation", "RuleSection", "references"]
 
 #: How many steps lie behind a kernel that is to be typical.
 SETTLED = 1000
@@ -136,46 +136,68 @@ class RuleSection:
 class Quotation:
     """The equations in the docstring of an algorithm that has a step of its own.
 
+    The first ones are quoted whatever the options are. Where the paragraph before others names
+    options, as in ``nesterov=True``, they are quoted if that is what the options are.
+
     Attributes
     ----------
     cls : type
     heading : str
+        Which groups it is about.
+    options : mapping
+        As Python numbers.
     """
 
     cls: type
-    heading: str = ""
+    heading: str
+    options: Mapping[str, Any]
     block: Block = ()
+
+    @property
+    def rows(self) -> list[str]:
+        """The lines of the equations, in LaTeX."""
+        doc = f"{inspect.getdoc(self.cls) or ''}\n"
+        parts: list[str] = []
+        for found in re.finditer(r"^\.\. math::(.*\n(?: +.*\n|\n)*)", doc, re.MULTILINE):
+            paragraph = doc[: found.start()].rstrip().rpartition("\n\n")[2]
+            if not parts or self._fits(paragraph):
+                parts.append(found[1].strip())
+        return [line.strip() for line in " \\\\\n".join(parts).splitlines() if line.strip()]
+
+    def _fits(self, paragraph: str) -> bool:
+        """Whether the options that a paragraph names have the values that it says."""
+        named = re.findall(r'``(\w+)="?([^`"]*)"?``', paragraph)
+        return all(str(self.options.get(name, value)) == value for name, value in named)
 
     @property
     def statement(self) -> str:
         """What it is, and is not."""
-        return (
-            f"{self.cls.__name__} has a step of its own, not a rule that is run on each array: "
-            "these are the equations of its docstring"
-        )
+        own = f"{self.cls.__name__} has a step of its own, not a rule that is run on each array"
+        if not self.rows:
+            return f"{own}, and no equations in its docstring"
+        return f"{own}: these are the equations of its docstring"
 
     @property
     def latex(self) -> str:
         """The equations."""
-        doc = inspect.getdoc(self.cls) or ""
-        found = re.search(r"\.\. math::\n\n((?:[ ]+.*\n|\n)+)", doc)
-        if found is None:
-            return rf"\text{{{self.cls.__name__} has no rule, and no equations in its docstring}}"
-        body = textwrap.dedent(found[1]).strip()
-        return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+        rows = self.rows or [rf"\text{{{self.statement}}}"]
+        return "\n".join([r"\begin{aligned}", *rows, r"\end{aligned}"])
 
     @property
     def markdown(self) -> str:
-        """The equations."""
-        return f"$$\n{self.latex}\n$$\n\n({self.statement}.)"
+        """The equations, and the options."""
+        equations = f"$$\n{self.latex}\n$$" if self.rows else ""
+        values = ", ".join(f"`{name}` = {value!r}" for name, value in self.options.items())
+        return "\n\n".join(filter(None, [equations, values, f"({self.statement}.)"]))
 
     @property
     def text(self) -> str:
-        """The equations in the characters of a terminal."""
-        rows = self.latex.removeprefix("\\begin{aligned}\n").removesuffix("\n\\end{aligned}")
-        plain = (row.strip().removesuffix("\\\\").replace("&", "") for row in rows.splitlines())
-        lines = [unicode(row).rstrip() for row in plain]
-        return "\n".join([*lines, "", textwrap.fill(f"({self.statement}.)", WIDTH)])
+        """The equations in the characters of a terminal, and the options."""
+        plain = (row.removesuffix("\\\\").replace("&", "") for row in self.rows)
+        equations = "\n".join(unicode(row).rstrip() for row in plain)
+        values = wrapped(*(f"{name} = {value!r}" for name, value in self.options.items()))
+        statement = textwrap.fill(f"({self.statement}.)", WIDTH)
+        return "\n\n".join(filter(None, [equations, values, statement]))
 
     @property
     def python(self) -> str:

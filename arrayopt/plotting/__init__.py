@@ -17,7 +17,6 @@ from arrayopt.plotting.curves import plot_loss_curves
 from arrayopt.plotting.elements import plot_intermediates, plot_step_sizes
 from arrayopt.plotting.exploration import Exploration, explore
 from arrayopt.plotting.schedules import plot_schedule
-from arrayopt.plotting.style import POINTS as POINTS
 from arrayopt.plotting.style import new_figure
 from arrayopt.plotting.surface import plot_trajectories
 from arrayopt.problems.trajectory import Trajectory, trajectories, trajectory

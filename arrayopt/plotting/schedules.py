@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from arrayopt.lr_scheduler import LRScheduler
 from arrayopt.lr_scheduler.curve import shown
 from arrayopt.options import check_integer
-from arrayopt.plotting.style import POINTS, look, new_axes, tidy
+from arrayopt.plotting.style import POINTS, check_axes, look, new_axes, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def plot_schedule(
     ImportError
         If matplotlib is not installed.
     TypeError
-        If something is no scheduler.
+        If something is no scheduler, or `ax` is no axes.
     ValueError
         If there is no scheduler, `steps` is not positive or goes beyond the end of a schedule, or
         the number of labels is wrong.
@@ -67,6 +67,7 @@ def plot_schedule(
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('step', 'learning rate')
     """
+    check_axes(ax)
     if isinstance(scheduler_or_list, LRScheduler):
         scheduler_or_list = [scheduler_or_list]
     if not isinstance(scheduler_or_list, Iterable):
@@ -89,14 +90,21 @@ def plot_schedule(
     count = check_integer("steps", steps, 1)
     t = np.arange(count)
     curves = [curve for pair in zip(schedulers, names) for curve in _curves(*pair, t)]
-    if ax is None:
-        ax = new_axes()
+    ax = new_axes() if ax is None else ax
     _draw(ax, curves)
     return ax
 
 
-def _curves(scheduler: LRScheduler, name: str, t: Any) -> list[tuple[str, Any, Any]]:
-    """A label, rates and momenta (or None) for each kind of group."""
+class _Curve(NamedTuple):
+    """What a kind of groups does, over the steps."""
+
+    label: str
+    rates: Any
+    momenta: Any  # None if they are not scheduled
+
+
+def _curves(scheduler: LRScheduler, name: str, t: Any) -> list[_Curve]:
+    """A curve for each kind of group."""
     rates, momenta = scheduler.lr_at(t), scheduler.momentum_at(t)
     both = rates if momenta is None else np.concatenate([rates, momenta], axis=1)
     kinds: dict[bytes, list[int]] = {}
@@ -107,7 +115,9 @@ def _curves(scheduler: LRScheduler, name: str, t: Any) -> list[tuple[str, Any, A
         plural = "s" if len(groups) > 1 else ""
         which = f", group{plural} {', '.join(map(str, groups))}" if len(kinds) > 1 else ""
         first = groups[0]
-        curves.append((name + which, rates[first], None if momenta is None else momenta[first]))
+        curves.append(
+            _Curve(name + which, rates[first], None if momenta is None else momenta[first])
+        )
     return curves
 
 
@@ -122,17 +132,17 @@ def _split(ax: Axes) -> Axes:
     return ax.figure.add_subplot(grid[1], sharex=ax)
 
 
-def _draw(ax: Axes, curves: Sequence[tuple[str, Any, Any]]) -> None:
-    panels = [(ax, "learning rate", 1)]
-    if any(momenta is not None for _, _, momenta in curves):
-        panels.append((_split(ax), "momentum", 2))
-    for panel, name, field in panels:
-        for number, curve in enumerate(curves):
-            values = curve[field]
+def _draw(ax: Axes, curves: Sequence[_Curve]) -> None:
+    panels = [(ax, "learning rate", [curve.rates for curve in curves])]
+    momenta = [curve.momenta for curve in curves]
+    if any(values is not None for values in momenta):
+        panels.append((_split(ax), "momentum", momenta))
+    for panel, name, drawn in panels:
+        for number, (curve, values) in enumerate(zip(curves, drawn)):
             if values is not None:
                 steps = shown(values, POINTS)
                 style = look(number) | {"marker": None}
-                panel.plot(steps, values[steps], linewidth=1.8, label=curve[0], **style)
+                panel.plot(steps, values[steps], linewidth=1.8, label=curve.label, **style)
         panel.set_ylabel(name)
         panel.margins(x=0.01)
         tidy(panel)

@@ -13,7 +13,7 @@ from arrayopt.problems.problem import Formulas, Problem, Source, constant, symme
 
 __all__ = ["beale", "himmelblau", "rastrigin", "rosenbrock"]
 
-_MORE = Source(
+_MORE_GARBOW_HILLSTROM = Source(
     "J. J. Moré, B. S. Garbow and K. E. Hillstrom",
     1981,
     "Testing unconstrained optimization software",
@@ -65,11 +65,9 @@ def rosenbrock(n: int = 2, a: float = 1.0, b: float = 100.0) -> Problem:
            [-400.,  200.]])
     """
     n, a = check_integer("n", n, 2), float(check_number("a", a))
-    b = float(check_number("b", b, 0, math.inf, ends="()"))
-    if not math.isfinite(a) or (n > 2 and a != 1):
-        raise ValueError(
-            f"a: expected {'1 for n > 2' if n > 2 else 'a finite number'}, but got {a!r}"
-        )
+    b = float(check_number("b", b, 0, ends="()"))
+    if n > 2 and a != 1:
+        raise ValueError(f"a: expected 1 for n > 2, but got {a!r}")
 
     def fun(x: Array) -> Array:
         here, there = x[..., :-1], x[..., 1:]
@@ -113,7 +111,7 @@ def rosenbrock(n: int = 2, a: float = 1.0, b: float = 100.0) -> Problem:
                 "An automatic method for finding the greatest or least value of a function",
                 "The Computer Journal 3, 175–184",
             ),
-            _MORE,
+            _MORE_GARBOW_HILLSTROM,
             Source(
                 "Y.-W. Shang and Y.-H. Qiu",
                 2006,
@@ -191,7 +189,7 @@ def beale() -> Problem:
                 "one variable",
                 "Technical Report 25, Statistical Techniques Research Group, Princeton University",
             ),
-            _MORE,
+            _MORE_GARBOW_HILLSTROM,
         ),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from arrayopt.namespace import Array, array_namespace, device, is_array, is_complex, is_floating
 
-__all__ = ["Formulas", "Problem", "Source", "symmetric"]
+__all__ = ["Formulas", "Problem", "Source", "constant", "symmetric"]
 
 #: A formula, of an array of shape (..., n).
 Formula = Callable[[Array], Array]
@@ -107,7 +107,7 @@ class Problem:
     Notes
     -----
     Arrays are read-only copies of float64. Points may be arrays of any library of the array API
-    standard, with torch's among them, or lists of numbers; whole numbers become float64.
+    standard, torch's among them, or lists of numbers; integers of NumPy and in lists become floats.
 
     Examples
     --------
@@ -178,6 +178,8 @@ class Problem:
         ------
         ValueError
             If the last dimension is not n.
+        TypeError
+            If they are no floating-point numbers; integers of NumPy and in lists become such.
         """
         return self.formulas.fun(self._read(x))
 
@@ -196,6 +198,8 @@ class Problem:
         ------
         ValueError
             If the last dimension is not n.
+        TypeError
+            If they are no floating-point numbers; integers of NumPy and in lists become such.
         """
         return self.formulas.grad(self._read(x))
 
@@ -214,6 +218,8 @@ class Problem:
         ------
         ValueError
             If the last dimension is not n.
+        TypeError
+            If they are no floating-point numbers; integers of NumPy and in lists become such.
         """
         return self.formulas.hess(self._read(x))
 
@@ -235,7 +241,7 @@ class Problem:
         ValueError
             If the last dimension is not n.
         TypeError
-            If `rng` is no generator.
+            If `rng` is no generator, or the points are no floating-point numbers.
         """
         if not isinstance(rng, np.random.Generator):
             raise TypeError(

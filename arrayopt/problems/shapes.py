@@ -108,7 +108,7 @@ def ravine(condition: float = 100.0, angle: float = 0.0) -> Problem:
     >>> np.linalg.cond(problem.hess(problem.start)).round(6)
     np.float64(1000.0)
     """
-    condition = float(check_number("condition", condition, 1, math.inf, ends="[)"))
+    condition = float(check_number("condition", condition, 1))
     angle = float(check_number("angle", angle))
     along = np.array([math.cos(angle), math.sin(angle)])
     across = np.array([-math.sin(angle), math.cos(angle)])
@@ -193,7 +193,7 @@ def noisy_quadratic(
     h = np.array(curvatures, np.float64)
     if h.ndim != 1 or not h.size or not ((h > 0) & (h < math.inf)).all():
         raise ValueError(f"curvatures: expected finite numbers > 0, but got {curvatures!r}")
-    size = float(check_number("batch_size", batch_size, 0, math.inf, ends="()"))
+    size = float(check_number("batch_size", batch_size, 0, ends="()"))
     return Problem(
         "noisy quadratic",
         _quadratic(lambda x: x * constant(h, x), lambda: np.diag(h)),

@@ -61,7 +61,7 @@ def assert_matches(subject: Any, against: Any, **settings: Any) -> Report:
     report = compare(subject, against, **settings)
     if report.ok:
         return report
-    lines = [f"  {row.title}: {row.complaint}" for row in report.failures[:SHOWN]]
+    lines = [f"  {complaint}" for complaint in report.complaints[:SHOWN]]
     if len(report.failures) > SHOWN:
         lines.append(f"  and {len(report.failures) - SHOWN} more")
     lines += [f"  not compared: {reason}" for reason in report.lacking]

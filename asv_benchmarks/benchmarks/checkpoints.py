@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import tracemalloc
 
@@ -10,7 +9,7 @@ import arrayopt
 from arrayopt import checkpoint
 from arrayopt.bench.workloads import WORKLOADS, problem
 
-QUICK = bool(os.environ.get("ARRAYOPT_SHORT_BENCHMARK"))
+from .steps import SHORT
 
 
 class Checkpoints:
@@ -22,7 +21,7 @@ class Checkpoints:
 
     def setup(self) -> None:
         self.run = tempfile.TemporaryDirectory()
-        numbers = problem(WORKLOADS["gpt2"].shapes_of(QUICK))
+        numbers = problem(WORKLOADS["gpt2"].shapes_of(SHORT))
         self.model = {str(number): start.copy() for number, start in enumerate(numbers.starts)}
         self.optimizer = arrayopt.Adam(self.model.items())
         self.optimizer.step(grads=numbers.grads)

@@ -9,7 +9,7 @@ from arrayopt.bench.averaging import find, names
 from arrayopt.bench.contenders import Ours, takes
 from arrayopt.bench.workloads import WORKLOADS, Problem, problem
 
-#: Whether to leave most combinations out: what ``make bench`` asks for.
+#: Whether to leave most combinations out, and save smaller checkpoints, as ``make bench`` asks for.
 SHORT = bool(os.environ.get("ARRAYOPT_SHORT_BENCHMARK"))
 
 DENSE = [name for name in names() if takes(find(name), sparse=False)]
