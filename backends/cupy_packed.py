@@ -16,15 +16,13 @@ from arrayopt.trace import Program, Structure
 
 from .array_api import ForLoop
 from .cupy_memory import CuPyExecutor, spans
-from .numpy_memory import SMALL, Spans
+from .numpy_blocked import UFUNCS
+from .numpy_memory import SMALL, Spans, pieces
 
 __all__ = ["CuPyPacked"]
 
 #: Elements of packed arrays, at most, so that temporaries stay small beside the parameters.
 PACK = 1 << 22
-
-#: What CuPy calls the functions that it calls otherwise.
-_NAMES = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
 
 
 class CuPyPacked(CuPyExecutor):
@@ -95,10 +93,8 @@ def _scatter(result: Array, arrays: Sequence[Array]) -> None:
     """Write numbers that are side by side into arrays, rounded to their dtype."""
     dtype = arrays[0].dtype
     flat = result.view(dtype) if dtype.kind == "c" else result
-    start = 0
-    for array in arrays:
-        array[...] = flat[start : start + array.size].reshape(array.shape)
-        start += array.size
+    for array, numbers in zip(arrays, pieces(flat, arrays)):
+        array[...] = numbers
 
 
 def _carried_out(program: Program, operands: Sequence[Array]) -> Mapping[str, Array]:
@@ -126,5 +122,5 @@ def _carried_out(program: Program, operands: Sequence[Array]) -> Mapping[str, Ar
 def _function(name: str) -> Callable[..., Any]:
     import cupy
 
-    function: Callable[..., Any] = getattr(cupy, _NAMES.get(name, name))
+    function: Callable[..., Any] = getattr(cupy, UFUNCS.get(name, name))
     return function
