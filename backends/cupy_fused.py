@@ -19,7 +19,7 @@ from typing import Any
 from arrayopt.backend import Batch, Plan
 from arrayopt.namespace import Array, compute_dtype
 from arrayopt.scaling import carry_out
-from arrayopt.trace import GRAD, Program, Structure, TraceError
+from arrayopt.trace import GRAD, Program, Structure
 
 from .array_api import ForLoop
 from .cuda_kernel import (
@@ -30,10 +30,10 @@ from .cuda_kernel import (
     THREADS,
     Elementwise,
     Variant,
+    check_structure,
     elementwise,
     kernel_name,
     kernel_source,
-    refusal,
     store_source,
 )
 from .cuda_tables import chunk_table, pointer_table
@@ -53,9 +53,7 @@ class CuPyFused(CuPyExecutor):
     captures = True
 
     def check(self, structure: Structure) -> None:
-        reason = refusal(structure)
-        if reason:
-            raise TraceError(reason)
+        check_structure(structure)
 
     def source(self, structure: Structure, dtype: str) -> str:
         return kernel_source(structure, dtype)

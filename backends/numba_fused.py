@@ -29,7 +29,7 @@ from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
 from .cpu_memory import CPUArrays, arrays_like, is_tensor
-from .numba_kernel import kernel, kernel_source, refusal
+from .numba_kernel import check_structure, kernel, kernel_source
 from .numpy_memory import aligned_empty
 
 __all__ = ["NumbaFused"]
@@ -87,9 +87,7 @@ class NumbaFused(PlanningExecutor):
         return super().prepare(batch)
 
     def check(self, structure: Structure) -> None:
-        reason = refusal(structure)
-        if reason:
-            raise TraceError(reason)
+        check_structure(structure)
 
     def source(self, structure: Structure, dtype: str) -> str:
         return kernel_source(structure, dtype)
