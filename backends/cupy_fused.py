@@ -38,7 +38,7 @@ from .cuda_kernel import (
 )
 from .cuda_tables import chunk_table, pointer_table
 from .cupy_memory import CuPyExecutor, spans, steps
-from .numpy_memory import Spans
+from .numpy_memory import Spans, written_and_read
 
 __all__ = ["CuPyFused", "CuPyPlan"]
 
@@ -171,12 +171,12 @@ class CuPyPlan:
         self.structure = structure
         self.variant = variant
         self.dtype = batch.arrays[0].dtype
-        columns = {"param": batch.arrays, "grad": [None] * len(batch.arrays), **batch.states}
-        self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
-        written = {name for name, _ in structure.outputs}
-        self.memory = Spans(spans([array for name in written for array in columns[name]]))
-        read = [a for name, c in columns.items() if name not in written | {"grad"} for a in c]
+        columns = {"param": batch.arrays, **batch.states}
+        written, read = written_and_read(structure, columns)
+        self.memory = Spans(spans(written))
         self.overlaps = self.memory.overlaps or self.memory.touch(spans(read))
+        columns["grad"] = [None] * len(batch.arrays)  # they come and go
+        self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
         self.steps = [_common_steps([a for a in row if a is not None]) for row in self.rows]
         parts = 2 if self.dtype.kind == "c" else 1
         sizes = [array.size * parts for array in batch.arrays]

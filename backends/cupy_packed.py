@@ -17,7 +17,7 @@ from arrayopt.trace import Program, Structure
 from .array_api import ForLoop
 from .cupy_memory import CuPyExecutor, spans
 from .numpy_blocked import UFUNCS
-from .numpy_memory import SMALL, Spans, pieces
+from .numpy_memory import SMALL, Spans, pieces, written_and_read
 
 __all__ = ["CuPyPacked"]
 
@@ -41,9 +41,8 @@ class _Plan:
     def __init__(self, structure: Structure, batch: Batch) -> None:
         self.structure = structure
         columns = {"param": batch.arrays, **batch.states}
-        written = {name for name, _ in structure.outputs}
-        self.memory = Spans(spans([array for name in written for array in columns[name]]))
-        read = [a for name, column in columns.items() if name not in written for a in column]
+        written, read = written_and_read(structure, columns)
+        self.memory = Spans(spans(written))
         self.overlaps = self.memory.overlaps or self.memory.touch(spans(read))
         self.packs = list(_packs([array.size for array in batch.arrays]))
 

@@ -30,7 +30,7 @@ from arrayopt.trace import GRAD, Program, Structure, TraceError
 from .array_api import ForLoop
 from .cpu_memory import CPUArrays, arrays_like, is_tensor
 from .numba_kernel import check_structure, kernel, kernel_source
-from .numpy_memory import aligned_empty
+from .numpy_memory import aligned_empty, written_and_read
 
 __all__ = ["NumbaFused"]
 
@@ -134,9 +134,8 @@ class _Plan:
         self.kernel = kernel(structure, self.precision)
         columns = {"param": batch.arrays, **batch.states}
         operands = [columns[name] for name in structure.operands if name != "grad"]
-        written = {name for name, _ in structure.outputs}
-        self.memory = self.library.written([a for name in written for a in columns[name]])
-        read = [a for name, column in columns.items() if name not in written for a in column]
+        written, read = written_and_read(structure, columns)
+        self.memory = self.library.written(written)
         self.overlaps = self.memory.overlaps or self.memory.touched_by(read)
         self.strays: list[int] = []
         self.packed: list[int] = []

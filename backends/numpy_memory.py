@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from arrayopt.trace import Structure
 
 __all__ = [
     "ALIGNMENT",
@@ -27,6 +29,7 @@ __all__ = [
     "pieces",
     "real_view",
     "side_by_side",
+    "written_and_read",
 ]
 
 NDArray: TypeAlias = "np.ndarray[Any, Any]"
@@ -172,6 +175,16 @@ class Spans:
         starts, ends = self.starts, self.ends
         # those that begin before a span ends must have ended before it begins
         return any([ends[bisect.bisect_left(starts, end)] > start for start, end in spans])
+
+
+def written_and_read(
+    structure: Structure, columns: Mapping[str, Sequence[Any]]
+) -> tuple[list[Any], list[Any]]:
+    """The arrays of a batch that programs write, and those of its state that they do not."""
+    names = {name for name, _ in structure.outputs}
+    written = [array for name in names for array in columns[name]]
+    read = [a for name, column in columns.items() if name not in names for a in column]
+    return written, read
 
 
 def owner(array: NDArray) -> NDArray | None:
