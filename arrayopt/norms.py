@@ -24,7 +24,7 @@ from arrayopt.namespace import (
     is_complex,
     library,
 )
-from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.threads import drain, get_num_threads, run_parallel
 
 __all__ = ["map_blocks", "norm_of_arrays", "place"]
 
@@ -70,11 +70,7 @@ def map_blocks(function: Callable[[list[Any]], Any], arrays: Sequence[Any]) -> l
 
     def work() -> None:
         with np.errstate(all="ignore"):
-            while queue:
-                try:
-                    index, block = queue.popleft()
-                except IndexError:  # another thread took the last one
-                    return
+            for index, block in drain(queue):
                 results[index] = function(block)
 
     run_parallel(work, min(get_num_threads(), len(blocks)))

@@ -24,7 +24,7 @@ import numpy as np
 
 from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import Array
-from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.threads import drain, get_num_threads, run_parallel
 from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
@@ -220,11 +220,7 @@ class _Plan:
         queue = deque(self.chunks)
 
         def work() -> None:
-            while queue:
-                try:
-                    first, last = queue.popleft()
-                except IndexError:  # another thread took the last one
-                    return
+            for first, last in drain(queue):
                 run(table, first, last, *constants)
 
         run_parallel(work, num_threads)

@@ -24,7 +24,7 @@ import numpy as np
 
 from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import compute_dtype, is_floating
-from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.threads import drain, get_num_threads, run_parallel
 from arrayopt.trace import GRAD, PREDICATES, Operation, Program, Structure
 
 from .array_api import ForLoop
@@ -280,11 +280,7 @@ class _Plan:
                     run(*operands, *[buffer[:size] for buffer in scratch], *constants)
 
             with np.errstate(all="ignore"):
-                while queue:
-                    try:
-                        block = queue.popleft()
-                    except IndexError:  # another thread took the last one
-                        return
+                for block in drain(queue):
                     block(execute)
 
         run_parallel(work, num_threads)
