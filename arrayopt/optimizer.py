@@ -634,8 +634,7 @@ class Optimizer:
             raise RuntimeError("found_inf tells that the step is to be skipped: do not replay it")
 
         def read(number: int) -> Reading:
-            reading = self._read(self.param_groups[number], number)
-            return reading if scaling is None else reading.scaled(scaling)
+            return self._read(self.param_groups[number], number, scaling)
 
         params = [param for captured in self._captured for param in captured.work.batch.params]
         flag = self._captured_flag
@@ -736,9 +735,7 @@ class Optimizer:
         It is that of the last step, if nothing but numbers has changed.
         """
         params = group["params"]
-        reading = self._read(group, number)
-        if scaling is not None:
-            reading = reading.scaled(scaling)
+        reading = self._read(group, number, scaling)
         agenda = self._last.pop(number, None)
         if agenda is not None and not agenda.adopt(reading):
             agenda = None
@@ -768,16 +765,14 @@ class Optimizer:
             self.moves_all(reading.options),
         )
 
-    def _read(self, group: Group, number: int) -> Reading:
+    def _read(self, group: Group, number: int, scaling: Scaling | None = None) -> Reading:
         """The options of a group and the state under them: read anew if the group has changed."""
         known = self._known.get(number)
-        if known is not None and known.holds(group):
-            return known.reading
-        options = self._options(group, number)
-        slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
-        reading = Reading(MappingProxyType(options), slots)
-        self._known[number] = Known(group, reading)
-        return reading
+        if known is None or not known.holds(group):
+            options = self._options(group, number)
+            slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
+            known = self._known[number] = Known(group, Reading(MappingProxyType(options), slots))
+        return known.reading if scaling is None else known.reading.scaled(scaling)
 
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:
