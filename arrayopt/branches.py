@@ -54,7 +54,7 @@ class Branches:
         If one of the numbers is not known, all that are arrays become `Unknown`.
         """
         values = [value for mapping in mappings for value in mapping.values()]
-        known = all(is_known(each) for value in values for each in _each(value))
+        known = all(map(is_known, values))
         return [
             {name: value if known else self._wrap(value) for name, value in mapping.items()}
             for mapping in mappings
@@ -73,12 +73,10 @@ class Branches:
         return answer
 
 
-def _each(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def is_known(value: Any) -> bool:
-    """Whether Python can branch on a number."""
+    """Whether Python can branch on a number, or on all those of a tuple."""
+    if isinstance(value, tuple):
+        return all(map(is_known, value))
     if not is_array(value):
         return True
     try:
