@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.batching import StateSlot, check_state_array, plain, read_grad, state_number
+from arrayopt.inputs import plain, read_grad
 from arrayopt.namespace import Array, array_namespace, is_array, is_sparse, library
 from arrayopt.nested import flatten
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
 from arrayopt.parameter import check_numbers
+from arrayopt.state import StateSlot, check_state_array, state_number
 
 __all__ = [
     "arrays_in",

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayopt.applying import apply_rule
-from arrayopt.batching import SWITCHES, StateSlot
 from arrayopt.branches import Branches, Unwrapping, explore, is_known
+from arrayopt.choosing import SWITCHES
 from arrayopt.functional_checks import (
     arrays_in,
     check_algorithm,
@@ -22,6 +22,7 @@ from arrayopt.namespace import Array, filled_like, is_array
 from arrayopt.nested import align, rebuild
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.state import StateSlot
 
 __all__ = ["Functional", "functional"]
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arrayopt import backend
-from arrayopt.batching import StateSlot, check_state_array, state_number
+from arrayopt.groups import Group
 from arrayopt.namespace import Array, beside, convert, device, fill, is_array, is_writeable
+from arrayopt.state import StateSlot, check_state_array, state_number
 
 __all__ = ["read"]
-
-Group = dict[str, Any]
 
 
 def read(

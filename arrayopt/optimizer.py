@@ -14,19 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from arrayopt import loading
 from arrayopt.backend import Guard
-from arrayopt.batching import (
-    Agenda,
-    Gradients,
-    ImplementationReport,
-    Reading,
-    StateSlot,
-    Work,
-    build,
-    choices,
-    data_of,
-    reports,
-)
+from arrayopt.batching import Agenda, Reading, Work, build
 from arrayopt.capture import Captured, capture, is_captured, renew
+from arrayopt.choosing import ImplementationReport, choices, reports
 from arrayopt.groups import (
     Group,
     Known,
@@ -37,10 +27,12 @@ from arrayopt.groups import (
     read_params,
 )
 from arrayopt.hooks import Hooks, RemovableHandle
+from arrayopt.inputs import Gradients, data_of
 from arrayopt.namespace import Array, device, duplicate, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.scaling import Scaling, Skippable, read_scaling
+from arrayopt.state import StateSlot, slots_under
 from arrayopt.trace import TraceError, unpack
 
 __all__ = [
@@ -770,8 +762,8 @@ class Optimizer:
         known = self._known.get(number)
         if known is None or not known.holds(group):
             options = self._options(group, number)
-            slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
-            known = self._known[number] = Known(group, Reading(MappingProxyType(options), slots))
+            reading = Reading(MappingProxyType(options), slots_under(self.state_table, options))
+            known = self._known[number] = Known(group, reading)
         return known.reading if scaling is None else known.reading.scaled(scaling)
 
     @property

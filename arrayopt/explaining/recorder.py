@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from arrayopt.applying import apply_rule
-from arrayopt.batching import Reading, data_of, is_trained, read_entry, read_grad
+from arrayopt.batching import Reading
 from arrayopt.explaining.recording import Recording, Step
 from arrayopt.explaining.watching import codes_of, watching
+from arrayopt.inputs import data_of, is_trained, read_grad
 from arrayopt.interop.arrays import to_numpy
 from arrayopt.namespace import (
     Array,
@@ -25,6 +26,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.state import read_entry
 
 __all__ = ["record"]
 
