@@ -10,6 +10,7 @@ import numpy as np
 
 from arrayopt.flat import Flat, absolute_sum, add, axpy, dot, largest
 from arrayopt.groups import Group
+from arrayopt.hooks import Closure, evaluate
 from arrayopt.line_search import Trial, strong_wolfe
 from arrayopt.namespace import (
     Array,
@@ -19,7 +20,7 @@ from arrayopt.namespace import (
     is_array,
     is_sparse,
 )
-from arrayopt.optimizer import Closure, Optimizer, evaluate
+from arrayopt.optimizer import Optimizer
 from arrayopt.options import Range, python_number
 
 __all__ = ["LBFGS"]
