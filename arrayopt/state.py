@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from arrayopt.namespace import Array, castable, device, is_array, is_sparse, library
-from arrayopt.options import python_number
+from arrayopt.options import is_number, python_number
 
 __all__ = [
     "StateSlot",
@@ -140,7 +140,7 @@ def _check_state(value: Any, array: Array, name: str, label: str) -> None:
 def state_number(value: Any, name: str, label: str) -> int | float:
     """An entry of the state that is plain numbers, as a Python number."""
     number = python_number(value)
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
+    if not is_number(number):
         raise TypeError(
             f"{label}: expected a number as state {name!r}, but got {type(value).__name__}: "
             f"{value!r}"
