@@ -85,16 +85,12 @@ def place(array: Array) -> tuple[str, str]:
 def _block_norms(arrays: Sequence[Array], order: float) -> Array:
     """The norms of the blocks of arrays of one library and device, as a vector."""
     with beside(arrays[0]):
-        return _norms_here(arrays, order)
-
-
-def _norms_here(arrays: Sequence[Array], order: float) -> Array:
-    xp = array_namespace(arrays[0])
-    if order == 0:  # counts the arrays that have an element other than zero
-        return xp.stack([xp.astype(xp.any(array), _widest(array)[0]) for array in arrays])
-    if isinstance(arrays[0], np.ndarray):
-        return np.asarray(map_blocks(lambda block: _numpy_norm(block, order), arrays))
-    return xp.stack([_norm(_sizes(block), order) for block in _blocks(arrays, DEVICE_BLOCK)])
+        xp = array_namespace(arrays[0])
+        if order == 0:  # counts the arrays that have an element other than zero
+            return xp.stack([xp.astype(xp.any(array), _widest(array)[0]) for array in arrays])
+        if isinstance(arrays[0], np.ndarray):
+            return np.asarray(map_blocks(lambda block: _numpy_norm(block, order), arrays))
+        return xp.stack([_norm(_sizes(block), order) for block in _blocks(arrays, DEVICE_BLOCK)])
 
 
 def _numpy_norm(block: list[Any], order: float) -> Any:
