@@ -26,6 +26,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.scaling import read_scaling
 from arrayopt.state import read_entry
 
 __all__ = ["record"]
@@ -189,6 +190,11 @@ class _Recorder:
 
     def watched(self, optimizer: Optimizer, grads: Any) -> dict[int, dict[str, Any]]:
         """What the rule computes in this step, for each parameter that takes part."""
+        there = vars(optimizer)
+        found_inf, grad_scale = map(python_number, map(there.get, ("found_inf", "grad_scale")))
+        scaling = read_scaling(found_inf, grad_scale, ())
+        if scaling.skips:
+            return {}
         flat = [grad for group in optimizer._gradients(grads) for grad in group]
         found = {}
         size = 0
@@ -196,7 +202,7 @@ class _Recorder:
             grad = flat[place]
             if (self.places is None or place in self.places) and is_trained(param, grad):
                 label = optimizer._label(group, number, index)
-                reading = optimizer._read(group, number)
+                reading = optimizer._read(group, number, scaling)
                 kept = _values(optimizer, reading, param, grad, label, self.names)
                 found[place] = kept
                 size += sum(v.nbytes for v in kept.values() if isinstance(v, np.ndarray))
