@@ -81,7 +81,8 @@ class NumbaFused(PlanningExecutor):
         return _library(arrays[0]).slower.allocate(arrays, fill) if arrays else []
 
     def prepare(self, batch: Batch) -> Program | None:
-        library = _library(batch.arrays[0])
+        plan: _Plan | None = batch.memo.get(self.name)
+        library = _library(batch.arrays[0]) if plan is None else plan.library
         if not library.is_plain(batch.grads):
             raise TraceError("a gradient that is no plain memory cannot be fused")
         return super().prepare(batch)
