@@ -449,15 +449,14 @@ class Optimizer:
         ]
         if scaling is not None and scaling.skips:
             return loss
-        placed = [work for works, _ in plans for work in works if work.has_place]
+        works = [work for works, _ in plans for work in works]
+        placed = any([work.has_place for work in works])
         if (placed or scaling is not None) and self._is_recorded(plans, scaling):
             return loss
-        for works, _ in plans:
-            for work in works:
-                work.prepare()
-        for works, _ in plans:
-            for work in works:
-                work.run(self.state)
+        for work in works:
+            work.prepare()
+        for work in works:
+            work.run(self.state)
         if self._skippable is not None:
             self._skippable.send()
         for number, (_, agenda) in enumerate(plans):
