@@ -34,6 +34,7 @@ __all__ = [
 
 Implementation = Literal["for-loop", "foreach", "fused"]
 
+#: Where the built-in executors are, by name.
 BUILTIN = {
     "array_api": "arrayopt.backends.array_api:ForLoop",
     "numpy_blocked": "arrayopt.backends.numpy_blocked:NumPyBlocked",
@@ -45,10 +46,13 @@ BUILTIN = {
 EXTRAS = {"numba_fused": "numba"}
 #: The built-in backends that print kernels, by the language.
 PRINTERS = {"numba": "numba_fused", "cuda": "cupy_fused"}
+#: The group of entry points that name the executors of others.
+ENTRY_POINTS = "arrayopt.backends"
+#: The implementations, the fastest first.
+SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
+
 #: How many formulas a batch makes, at most: a rule may take another branch every other step.
 FORMULAS = 8
-ENTRY_POINTS = "arrayopt.backends"
-SPEED: tuple[Implementation, ...] = ("fused", "foreach", "for-loop")
 
 
 class Guard(NamedTuple):

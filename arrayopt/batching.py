@@ -1,4 +1,4 @@
-"""From groups of parameters to batches: checking, sorting, choosing an executor, committing.
+"""From groups of parameters to batches, which are prepared, carried out, and done again.
 
 A step first builds all its work and only then does it, so that a bad input changes nothing. Work
 is kept from step to step and done again while nothing but numbers has changed.
@@ -7,118 +7,24 @@ is kept from step to step and done again while nothing but numbers has changed.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_, itemgetter
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from arrayopt import backend
-from arrayopt.backend import Batch, Executor, Implementation
-from arrayopt.namespace import (
-    Array,
-    beside,
-    castable,
-    detach,
-    device,
-    has_place,
-    is_array,
-    is_masked,
-    is_sparse,
-    is_writeable,
-    library,
-)
-from arrayopt.options import python_number
-from arrayopt.parameter import Parameter, check_data
+from arrayopt.backend import Batch, Executor
+from arrayopt.choosing import SWITCHES, Choice, choices
+from arrayopt.inputs import Gradients, check_kind, data_of, is_trained, read_grad
+from arrayopt.namespace import Array, beside, detach, device, has_place, is_writeable, library
+from arrayopt.parameter import Parameter
 from arrayopt.scaling import Scaling, carry_out
-from arrayopt.sparse_grad import SparseGrad, as_sparse_grad, put_rows, take_rows
-from arrayopt.trace import Program, TraceError, trace
+from arrayopt.sparse_grad import SparseGrad, put_rows, take_rows
+from arrayopt.state import StateSlot, check_begun, read_entry
+from arrayopt.trace import Program, TraceError
 from arrayopt.witness import Witness, witness
 
-__all__ = [
-    "Agenda",
-    "Choice",
-    "Gradients",
-    "ImplementationReport",
-    "Reading",
-    "StateSlot",
-    "build",
-    "check_state_array",
-    "choices",
-    "choose",
-    "data_of",
-    "is_trained",
-    "plain",
-    "read_entry",
-    "read_grad",
-    "reports",
-    "state_number",
-]
-
-
-#: The options that say who carries out a step.
-SWITCHES = ("foreach", "fused", "differentiable")
-
-#: Which gradients an algorithm takes.
-Gradients = Literal["dense", "dense or sparse", "sparse"]
-
-
-@dataclass(frozen=True, slots=True)
-class StateSlot:
-    """One entry of the state that an algorithm keeps for each parameter.
-
-    Attributes
-    ----------
-    name : str
-        Its key in ``optimizer.state[param]``, and its name in the rule.
-    initial : float, callable or None
-        What it is filled with before the first step: a number, a function of the group that
-        returns one, or None if the rule makes the entry itself (it is absent until then).
-    scalar : bool
-        Whether it is a Python number. If not, it is an array like the parameter. A scalar named
-        ``"step"`` is incremented before the rule runs.
-    when : str, optional
-        The option that has to be on for the entry to exist.
-
-    Examples
-    --------
-    An average that begins with zeros, and a count of steps:
-
-    >>> import numpy as np
-    >>> import arrayopt
-    >>> class Signs(arrayopt.Optimizer):
-    ...     state_table = (StateSlot("exp_avg"), StateSlot("step", initial=0, scalar=True))
-    ...
-    ...     def __init__(self, params, lr=0.1):
-    ...         super().__init__(params, {"lr": lr})
-    ...
-    ...     def rule(self, xp, param, grad, state, group):
-    ...         exp_avg = 0.5 * state["exp_avg"] + 0.5 * grad
-    ...         return param - group["lr"] / state["step"] * xp.sign(exp_avg), {"exp_avg": exp_avg}
-    >>> opt = Signs([np.zeros(2)])
-    >>> opt.step(grads=[np.array([4.0, -2.0])])
-    >>> opt.state_dict()["state"][0]
-    {'step': 1, 'exp_avg': array([ 2., -1.])}
-    """
-
-    name: str
-    initial: float | Callable[[Mapping[str, Any]], float] | None = 0.0
-    scalar: bool = False
-    when: str | None = None
-
-    def start(self, options: Mapping[str, Any]) -> Any:
-        """The initial value under `options`."""
-        return self.initial(options) if callable(self.initial) else self.initial
-
-
-class Choice(NamedTuple):
-    """An executor that can do some work, and why it would."""
-
-    executor: Executor
-    reason: str
+__all__ = ["Agenda", "Reading", "RowWork", "Work", "build"]
 
 
 @dataclass(slots=True)
@@ -377,13 +283,13 @@ def build(
             continue
         label = labels(index)
         array = data_of(param, label, differentiable)
-        _check_kind(grad, takes, options, name, label)
+        check_kind(grad, takes, options, name, label)
         grad = read_grad(grad, array, label, densify=moves_all)
         entry = state.get(param)
         present, scalars = read_entry(entry or {}, array, slots, options, label)
         alone = None
         if isinstance(grad, SparseGrad):
-            _check_slots(slots, present, label)
+            check_begun(slots, present, label)
             alone = index
         served = tuple(choices(array, options))
         key = (library(array), array.dtype, str(device(array)), alone, served, present, scalars)
@@ -405,25 +311,6 @@ class _Member(NamedTuple):
     array: Array
     grad: Any
     entry: dict[str, Any] | None
-
-
-def read_entry(
-    entry: Mapping[str, Any],
-    array: Array,
-    slots: tuple[StateSlot, ...],
-    options: Mapping[str, Any],
-    label: str,
-) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """The names of the state arrays that a parameter has, checked, and its state numbers."""
-    present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
-    for key in present:
-        _check_state(entry[key], array, key, label)
-    scalars = tuple(
-        state_number(entry[s.name], s.name, label) if s.name in entry else s.start(options)
-        for s in slots
-        if s.scalar
-    )
-    return present, scalars
 
 
 def _work(
@@ -456,301 +343,3 @@ def _work(
         slots=slots,
         states=states,
     )
-
-
-def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:
-    """Who can update parameters like `array` under these options, best first.
-
-    Raises
-    ------
-    RuntimeError
-        If the implementation that `options` ask for is not there.
-    """
-    foreach, fused, differentiable = map(options.get, SWITCHES)
-    asked: Implementation | None = None
-    kinds = dict.fromkeys(backend.SPEED, "the fastest available")
-    if differentiable:
-        kinds = {"for-loop": "differentiable=True runs the rule itself"}
-    elif fused or foreach:
-        asked = "fused" if fused else "foreach"
-        kinds = {asked: f"{asked}=True"}
-    elif foreach is False:
-        kinds = {"for-loop": "foreach=False"}
-    elif fused is False:
-        del kinds["fused"]
-    found = _found(array, kinds)
-    if found:
-        return found
-    why = backend.declined(array, asked) if asked else ""
-    if why:
-        slower = backend.SPEED[backend.SPEED.index(asked) + 1 :]
-        return _found(array, dict.fromkeys(slower, f"{asked}=True, but {why}"))
-    raise RuntimeError(_not_there(array, *kinds))
-
-
-def _found(array: Array, kinds: Mapping[Implementation, str]) -> list[Choice]:
-    """The executors of these kinds that take `array`, each with the reason why it would."""
-    found, declined = [], ""
-    for kind, why in kinds.items():
-        executor = backend.find(array, kind)
-        if executor:
-            found.append(Choice(executor, f"{why}, since {declined}" if declined else why))
-        elif len(kinds) > 1:
-            declined = declined or backend.declined(array, kind)
-    return found
-
-
-def _not_there(array: Array, kind: Implementation) -> str:
-    """What to say if nothing of the kind that was asked for can update `array`."""
-    have = ", ".join(k for k in backend.SPEED if backend.find(array, k)) or "none"
-    install = "".join(f" ({hint})" for hint in backend.hints())
-    return (
-        f"{kind}=True: no installed backend has a {kind} implementation for {library(array)} "
-        f"arrays of dtype {array.dtype} on {device(array)} (available: {have}). Leave foreach "
-        "and fused at None for the fastest that is available; `python -m arrayopt info` lists "
-        f"the backends, and what each missing one needs{install}"
-    )
-
-
-def choose(
-    rule: Callable[..., Any],
-    state_table: Sequence[StateSlot],
-    array: Array,
-    options: Mapping[str, Any],
-) -> Choice:
-    """Who would update `array` in a first step."""
-    slots = [slot for slot in state_table if slot.when is None or options.get(slot.when)]
-    arrays = tuple(s.name for s in slots if not s.scalar and s.initial is not None)
-    scalars = {slot.name: slot.start(options) for slot in slots if slot.scalar}
-    if "step" in scalars:
-        scalars["step"] += 1
-    refused = ""
-    for executor, reason in choices(array, options):
-        if not executor.traces:
-            return Choice(executor, refused or reason)
-        try:
-            executor.check(trace(rule, arrays, scalars, options).structure)
-        except TraceError as error:
-            refused = f"since the rule cannot be traced or fused: {error}"
-        else:
-            return Choice(executor, refused or reason)
-    raise TraceError(refused)
-
-
-class ImplementationReport(NamedTuple):
-    """Which executor updates some of the parameters, and why; see `Optimizer.implementation`.
-
-    Attributes
-    ----------
-    group : int or None
-        The number of their group, where there are groups.
-    implementation, backend : str
-        Which of the three it is, and the name of the executor.
-    arrays : str
-        The library and the dtype.
-    parameters : int
-        How many there are.
-    reason : str
-        Why it is this executor.
-    """
-
-    group: int | None
-    implementation: str
-    backend: str
-    arrays: str
-    parameters: int
-    reason: str
-
-    def __str__(self) -> str:
-        place = "" if self.group is None else f"group {self.group}: "
-        plural = "" if self.parameters == 1 else "s"
-        return (
-            f"{place}{self.parameters} {self.arrays} parameter{plural}: "
-            f"{self.implementation} ({self.backend}), {self.reason}"
-        )
-
-
-def reports(
-    rule: Callable[..., Any],
-    state_table: Sequence[StateSlot],
-    arrays: Iterable[tuple[int | None, Array, Mapping[str, Any]]],
-) -> tuple[ImplementationReport, ...]:
-    """Who would update arrays, each given with the number and the options of its group."""
-    counts: dict[tuple[int | None, str, str, str, str], int] = {}
-    for number, array, options in arrays:
-        executor, reason = choose(rule, state_table, array, options)
-        kind = f"{library(array)} {str(array.dtype).rpartition('.')[2]}"
-        key = (number, executor.implementation, executor.name, kind, reason)
-        counts[key] = counts.get(key, 0) + 1
-    return tuple(
-        ImplementationReport(*key[:4], parameters=count, reason=key[4])
-        for key, count in counts.items()
-    )
-
-
-def data_of(param: Any, label: str, differentiable: bool = False) -> Array:
-    """The array that is to be updated, checked.
-
-    Raises
-    ------
-    TypeError, RuntimeError, ValueError
-        If it is no array, holds no floating-point numbers, or cannot be written to.
-    """
-    data = param.data
-    if not is_array(data):
-        raise TypeError(f"{label}: expected an array as .data, but got {type(data).__name__}")
-    check_data(data, label)
-    if isinstance(data, np.ndarray):
-        return plain(data, label)
-    if not differentiable:
-        return detach(data)
-    if is_array(param):
-        raise RuntimeError(
-            f"{label}: differentiable=True rebinds .data, which would drop the graph of a "
-            f"{library(param)} array; pass arrayopt.Parameter(array) instead of the array"
-        )
-    return data
-
-
-def _check_kind(
-    grad: Any, takes: Gradients, options: Mapping[str, Any], name: str, label: str
-) -> None:
-    """Raise if the algorithm takes no sparse gradients, or no dense ones, under these options."""
-    if not is_sparse(grad):
-        if takes == "sparse":
-            raise RuntimeError(
-                f"{label}: {name} does not support dense gradients, please consider Adam instead; "
-                "arrayopt.SparseGrad makes a sparse gradient"
-            )
-    elif takes == "dense":
-        raise RuntimeError(
-            f"{label}: {name} does not support sparse gradients, please consider SparseAdam, SGD "
-            "or Adagrad instead, or pass a dense array"
-        )
-    elif options.get("weight_decay"):
-        raise RuntimeError(
-            f"{label}: weight_decay={options['weight_decay']} is not compatible with sparse "
-            "gradients, since it moves the entries without a gradient as well"
-        )
-    elif options.get("differentiable"):
-        raise RuntimeError(f"{label}: differentiable=True is not compatible with sparse gradients")
-
-
-def _check_slots(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: str) -> None:
-    """Raise if there is state that begins in a step, of which a sparse gradient makes a part."""
-    unknown = [s.name for s in slots if s.initial is None and s.name not in present]
-    if unknown:
-        raise RuntimeError(
-            f"{label}: the state {unknown} has no initial value, so it cannot begin with a sparse "
-            "gradient; give its StateSlot an initial value"
-        )
-
-
-def read_grad(grad: Any, array: Array, label: str, *, densify: bool) -> Any:
-    """The gradient of `array`, checked; a sparse one with sums as its entries, or else made dense.
-
-    Raises
-    ------
-    TypeError
-        If it is of another library, or no array.
-    RuntimeError
-        If shape or device are others, or it cannot be cast to the dtype of `array`.
-    ValueError
-        If an index of a sparse one is out of range.
-    """
-    grad = plain(grad, label)
-    if not is_sparse(grad):
-        _check_grad(grad, array, label)
-        return grad
-    grad = as_sparse_grad(grad)
-    _check_grad(grad, array, label)
-    try:
-        grad.check(wait=False)  # its arrays may have changed since it was made
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from None
-    return grad.to_dense() if densify else grad.summed()
-
-
-def _check_grad(grad: Any, array: Array, label: str) -> None:
-    shape = getattr(grad, "shape", ())
-    grad = grad.values if isinstance(grad, SparseGrad) else grad
-    if not is_array(grad) or library(grad) != library(array):
-        kind = f"{library(grad)} array" if is_array(grad) else type(grad).__name__
-        raise TypeError(f"{label}: expected a gradient of {library(array)}, but got a {kind}")
-    if tuple(shape) != tuple(array.shape):
-        raise RuntimeError(
-            f"{label}: expected a gradient of shape {tuple(array.shape)}, but got shape "
-            f"{tuple(shape)}"
-        )
-    homes = device(array), device(grad)
-    if None not in homes and str(homes[0]) != str(homes[1]):
-        raise RuntimeError(f"{label}: expected a gradient on {homes[0]}, but got one on {homes[1]}")
-    if not castable(grad, array):
-        raise RuntimeError(
-            f"{label}: a gradient of dtype {grad.dtype} cannot be cast to the parameter's dtype "
-            f"{array.dtype}"
-        )
-
-
-def check_state_array(value: Any, array: Array, name: str, label: str) -> None:
-    """Raise if `value` cannot be state of a parameter like `array`, of whatever library."""
-    if not is_array(value) or is_sparse(value):
-        raise TypeError(
-            f"{label}: expected a dense array as state {name!r}, but got {type(value).__name__}"
-        )
-    if tuple(value.shape) != tuple(array.shape):
-        raise ValueError(
-            f"{label}: expected state {name!r} of shape {tuple(array.shape)}, but got shape "
-            f"{tuple(value.shape)}"
-        )
-    if not castable(value, array):
-        raise TypeError(
-            f"{label}: state {name!r} of dtype {value.dtype} cannot be cast to the parameter's "
-            f"dtype {array.dtype}"
-        )
-
-
-def _check_state(value: Any, array: Array, name: str, label: str) -> None:
-    """Raise if `value` cannot be updated in place beside `array`."""
-    check_state_array(value, array, name, label)
-    expected, got = ((library(a), str(device(a))) for a in (array, value))
-    if expected != got:
-        raise TypeError(
-            f"{label}: expected state {name!r} of {' on '.join(expected)}, but got one of "
-            f"{' on '.join(got)}"
-        )
-    if isinstance(value, np.ndarray) and not value.flags.writeable:
-        raise ValueError(f"{label}: state {name!r} cannot be written to")
-
-
-def state_number(value: Any, name: str, label: str) -> int | float:
-    """An entry of the state that is plain numbers, as a Python number."""
-    number = python_number(value)
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise TypeError(
-            f"{label}: expected a number as state {name!r}, but got {type(value).__name__}: "
-            f"{value!r}"
-        )
-    if name != "step":
-        return number
-    if not (0 <= number < math.inf and number == int(number)):
-        raise ValueError(f"{label}: state 'step' counts steps, but got {value!r}")
-    return int(number)  # torch keeps it as a float32 array
-
-
-def plain(value: Any, label: str) -> Any:
-    """A NumPy array without what a subclass makes of its operators; other values as they are."""
-    if is_masked(value):
-        raise TypeError(
-            f"{label}: masked arrays are not supported, since a step would not know their mask; "
-            "fill it first"
-        )
-    # (a NumPy scalar is what arithmetic on 0-d arrays returns)
-    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
-
-
-def is_trained(param: Any, grad: Any) -> bool:
-    """Whether a step updates a parameter with this gradient."""
-    # What requires_grad means for other libraries' parameters is theirs to say: torch's optimizers
-    # go by the gradient alone.
-    return grad is not None and (not isinstance(param, Parameter) or param.requires_grad)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from arrayopt.namespace import Array, array_namespace, conditional, is_array
+from arrayopt.scalars import ARITHMETIC, COMPARISONS
 from arrayopt.trace import TraceError
 
 __all__ = ["Branches", "Unknown", "Unwrapping", "explore", "is_known"]
@@ -54,7 +55,7 @@ class Branches:
         If one of the numbers is not known, all that are arrays become `Unknown`.
         """
         values = [value for mapping in mappings for value in mapping.values()]
-        known = all(is_known(each) for value in values for each in _each(value))
+        known = all(map(is_known, values))
         return [
             {name: value if known else self._wrap(value) for name, value in mapping.items()}
             for mapping in mappings
@@ -73,12 +74,10 @@ class Branches:
         return answer
 
 
-def _each(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def is_known(value: Any) -> bool:
-    """Whether Python can branch on a number."""
+    """Whether Python can branch on a number, or on all those of a tuple."""
+    if isinstance(value, tuple):
+        return all(map(is_known, value))
     if not is_array(value):
         return True
     try:
@@ -162,26 +161,7 @@ class Unknown:
         self._value = value
         self._branches = branches
 
-    __add__ = _operator(operator.add)
-    __radd__ = _operator(operator.add, reflected=True)
-    __sub__ = _operator(operator.sub)
-    __rsub__ = _operator(operator.sub, reflected=True)
-    __mul__ = _operator(operator.mul)
-    __rmul__ = _operator(operator.mul, reflected=True)
-    __truediv__ = _operator(operator.truediv)
-    __rtruediv__ = _operator(operator.truediv, reflected=True)
-    __floordiv__ = _operator(operator.floordiv)
-    __rfloordiv__ = _operator(operator.floordiv, reflected=True)
-    __mod__ = _operator(operator.mod)
-    __rmod__ = _operator(operator.mod, reflected=True)
-    __pow__ = _operator(operator.pow)
-    __rpow__ = _operator(operator.pow, reflected=True)
-    __lt__ = _operator(operator.lt)
-    __le__ = _operator(operator.le)
-    __gt__ = _operator(operator.gt)
-    __ge__ = _operator(operator.ge)
-    __eq__ = _operator(operator.eq)
-    __ne__ = _operator(operator.ne)
+    # (arithmetic and comparisons are added below)
     __float__ = __int__ = __index__ = __complex__ = __round__ = __trunc__ = _known_only
     __floor__ = __ceil__ = _known_only
 
@@ -197,6 +177,13 @@ class Unknown:
     def __bool__(self) -> bool:
         xp = array_namespace(self._value)
         return self._branches.decide(xp.astype(self._value, xp.bool))
+
+
+for _name in ARITHMETIC:
+    setattr(Unknown, f"__{_name}__", _operator(getattr(operator, _name)))
+    setattr(Unknown, f"__r{_name}__", _operator(getattr(operator, _name), reflected=True))
+for _name in COMPARISONS:
+    setattr(Unknown, f"__{_name}__", _operator(getattr(operator, _name)))
 
 
 class Unwrapping:

@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: 0 if all is well, 1 if the demo, the check or the benchmark fell short of
-        what it promises, 2 if it could not be run, 130
-        if it was interrupted.
+        what it promises, 2 if it could not be run, 130 if it was interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a µ is no reason to fail in an ASCII pipe
         sys.stdout.reconfigure(errors="replace")

@@ -114,11 +114,10 @@ def clip_grad_norm_(
         Parameters with ``.grad`` (`Parameter`, torch's, ...), whose gradients are clipped, or
         bare arrays, each of which is itself a gradient (but a torch tensor is a parameter); a
         mapping of names to either; or a single one. Gradients are scaled in place; one that is
-        immutable (of JAX) is replaced by a new
-        ``.grad``. None stands for no gradient. One that is there several times counts as often
-        in the norm, and is scaled once. Of sparse ones (`SparseGrad`, torch's COO) the values are
-        scaled; in the norm, those with the same index are summed first (to do so for a negative
-        `norm_type`, a GPU is waited for).
+        immutable (of JAX) is replaced by a new ``.grad``. None stands for no gradient. One that is
+        there several times counts as often in the norm, and is scaled once. Of sparse ones
+        (`SparseGrad`, torch's COO) the values are scaled; in the norm, those with the same index
+        are summed first (to do so for a negative `norm_type`, a GPU is waited for).
     max_norm : float
         The largest norm that is left as it is; at least 0.
     norm_type : float, default 2.0

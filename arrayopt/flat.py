@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.batching import data_of, is_trained, read_grad
+from arrayopt.inputs import data_of, is_trained, read_grad
 from arrayopt.namespace import (
     Array,
     array_namespace,

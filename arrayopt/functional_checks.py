@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.batching import StateSlot, check_state_array, plain, read_grad, state_number
-from arrayopt.branches import is_known
+from arrayopt.inputs import plain, read_grad
 from arrayopt.namespace import Array, array_namespace, is_array, is_sparse, library
 from arrayopt.nested import flatten
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
 from arrayopt.parameter import check_numbers
+from arrayopt.state import StateSlot, check_state_array, state_number
 
 __all__ = [
     "arrays_in",
     "check_algorithm",
     "check_entry",
     "check_grad",
-    "is_readable",
     "read_arrays",
     "read_number",
 ]
@@ -44,11 +43,6 @@ def read_number(name: str, value: Any) -> Any:
     if math.prod(value.shape) != 1:
         raise ValueError(f"{name}: expected a number or a 0-d array, but got shape {value.shape}")
     return array_namespace(value).reshape(value, ())
-
-
-def is_readable(value: Any) -> bool:
-    """Whether Python can look at an option, to check it."""
-    return all(map(is_known, arrays_in(value)))
 
 
 # Arrays

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayopt.applying import apply_rule
-from arrayopt.batching import SWITCHES, StateSlot
-from arrayopt.branches import Branches, Unwrapping, explore
+from arrayopt.branches import Branches, Unwrapping, explore, is_known
+from arrayopt.choosing import SWITCHES
 from arrayopt.functional_checks import (
     arrays_in,
     check_algorithm,
     check_entry,
     check_grad,
-    is_readable,
     read_arrays,
     read_number,
 )
@@ -23,6 +22,7 @@ from arrayopt.namespace import Array, filled_like, is_array
 from arrayopt.nested import align, rebuild
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.state import StateSlot
 
 __all__ = ["Functional", "functional"]
 
@@ -165,7 +165,7 @@ class _Form:
                     f"leave {switch} out"
                 )
         numbers = {name: read_number(name, value) for name, value in options.items()}
-        known = {name: value for name, value in numbers.items() if is_readable(value)}
+        known = {name: value for name, value in numbers.items() if is_known(value)}
         self.template = algorithm([np.zeros(())], **{n: python_number(v) for n, v in known.items()})
         unknown = sorted(numbers.keys() - known.keys() - self.template.defaults.keys())
         if unknown:
@@ -222,7 +222,7 @@ class _Form:
                 f"{type(self.template).__name__} are {sorted(self.names)}"
             )
         numbers = {name: read_number(name, value) for name, value in given.items()}
-        known = {name: value for name, value in numbers.items() if is_readable(value)}
+        known = {name: value for name, value in numbers.items() if is_known(value)}
         self.template.check_group(self.checked | {n: python_number(v) for n, v in known.items()})
         group = self.group | numbers
         have = {slot.name for slot in self.slots}

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.batching import Reading, data_of
+from arrayopt.batching import Reading
+from arrayopt.inputs import data_of
 from arrayopt.namespace import is_array
 from arrayopt.parameter import Module, Parameter
 

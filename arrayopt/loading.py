@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arrayopt import backend
-from arrayopt.batching import StateSlot, check_state_array, state_number
+from arrayopt.groups import Group
 from arrayopt.namespace import Array, beside, convert, device, fill, is_array, is_writeable
+from arrayopt.state import StateSlot, check_state_array, state_number
 
 __all__ = ["read"]
-
-Group = dict[str, Any]
 
 
 def read(
@@ -78,6 +77,26 @@ def read(
         }
         for group, source in zip(groups, sources)
     ]
+    state = _read_states(groups, saved_numbers, saved_state, state_table, read_state, label)
+    numbers = {number for group in saved_groups for number in group["params"]}
+    for key, value in saved_state.items():
+        if key not in numbers:
+            state[key] = copy.deepcopy(value)
+    return new_groups, state
+
+
+def _read_states(
+    groups: Sequence[Group],
+    saved_numbers: Sequence[Sequence[Any]],
+    saved_state: Mapping[Any, Any],
+    state_table: Sequence[StateSlot],
+    read_state: Callable[[Any, Any, str], dict[str, Any] | None],
+    label: Callable[[int, int], str],
+) -> defaultdict[Any, dict[str, Any]]:
+    """The state of each parameter, as it was saved under the number at the same place.
+
+    Arrays under one name that are alike are copied together, so that small ones lie side by side.
+    """
     state: defaultdict[Any, dict[str, Any]] = defaultdict(dict)
     scalars = {slot.name for slot in state_table if slot.scalar}
     made_by_rule = {slot.name for slot in state_table if slot.initial is None}
@@ -110,16 +129,13 @@ def read(
         copies = _copies(targets, [value for _, _, value in entries])
         for (param, _, _), own in zip(entries, copies):
             state[param][name] = own
-    numbers = {number for group in saved_groups for number in group["params"]}
-    for key, value in saved_state.items():
-        if key not in numbers:
-            state[key] = copy.deepcopy(value)
-    return new_groups, state
+    return state
 
 
 def _match_order(
     groups: Sequence[Group], saved_groups: Sequence[Mapping[str, Any]], check_names: bool
 ) -> tuple[Sequence[int], list[list[Any]]]:
+    """From which saved group each group comes, and the numbers of its parameters there."""
     for number, (group, saved) in enumerate(zip(groups, saved_groups)):
         if len(group["params"]) != len(saved["params"]):
             raise ValueError(
@@ -140,6 +156,7 @@ def _match_order(
 def _match_names(
     groups: Sequence[Group], saved_groups: Sequence[Mapping[str, Any]]
 ) -> tuple[Sequence[int], list[list[Any]]]:
+    """The same, matched by the names of parameters."""
     for side, those in (("the optimizer's", groups), ("the loaded", saved_groups)):
         if not all("param_names" in group for group in those):
             raise ValueError(f"by='name' needs names, but {side} parameters have none")

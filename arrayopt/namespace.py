@@ -255,16 +255,12 @@ def filled_like(array: Array, fill: Any) -> Array:
 
     The number may be a 0-d array of the same library, which an autodiff library sees.
     """
-    with beside(array):
-        return _filled_like(array, fill)
-
-
-def _filled_like(array: Array, fill: Any) -> Array:
     xp = array_namespace(array)
-    if is_array(fill):
-        value = fill * (1 + 1j) if is_complex(array) else fill
-        return xp.astype(xp.zeros_like(array) + value, array.dtype, copy=False)
-    return xp.full_like(array, complex(fill, fill) if is_complex(array) else fill)
+    with beside(array):
+        if is_array(fill):
+            value = fill * (1 + 1j) if is_complex(array) else fill
+            return xp.astype(xp.zeros_like(array) + value, array.dtype, copy=False)
+        return xp.full_like(array, complex(fill, fill) if is_complex(array) else fill)
 
 
 def conditional(

@@ -24,7 +24,7 @@ from arrayopt.namespace import (
     is_complex,
     library,
 )
-from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.threads import drain, get_num_threads, run_parallel
 
 __all__ = ["map_blocks", "norm_of_arrays", "place"]
 
@@ -70,11 +70,7 @@ def map_blocks(function: Callable[[list[Any]], Any], arrays: Sequence[Any]) -> l
 
     def work() -> None:
         with np.errstate(all="ignore"):
-            while queue:
-                try:
-                    index, block = queue.popleft()
-                except IndexError:  # another thread took the last one
-                    return
+            for index, block in drain(queue):
                 results[index] = function(block)
 
     run_parallel(work, min(get_num_threads(), len(blocks)))
@@ -89,16 +85,12 @@ def place(array: Array) -> tuple[str, str]:
 def _block_norms(arrays: Sequence[Array], order: float) -> Array:
     """The norms of the blocks of arrays of one library and device, as a vector."""
     with beside(arrays[0]):
-        return _norms_here(arrays, order)
-
-
-def _norms_here(arrays: Sequence[Array], order: float) -> Array:
-    xp = array_namespace(arrays[0])
-    if order == 0:  # counts the arrays that have an element other than zero
-        return xp.stack([xp.astype(xp.any(array), _widest(array)[0]) for array in arrays])
-    if isinstance(arrays[0], np.ndarray):
-        return np.asarray(map_blocks(lambda block: _numpy_norm(block, order), arrays))
-    return xp.stack([_norm(_sizes(block), order) for block in _blocks(arrays, DEVICE_BLOCK)])
+        xp = array_namespace(arrays[0])
+        if order == 0:  # counts the arrays that have an element other than zero
+            return xp.stack([xp.astype(xp.any(array), _widest(array)[0]) for array in arrays])
+        if isinstance(arrays[0], np.ndarray):
+            return np.asarray(map_blocks(lambda block: _numpy_norm(block, order), arrays))
+        return xp.stack([_norm(_sizes(block), order) for block in _blocks(arrays, DEVICE_BLOCK)])
 
 
 def _numpy_norm(block: list[Any], order: float) -> Any:

@@ -1,11 +1,9 @@
-"""The base class of every optimizer: parameter groups, state, hooks, checks, and the step."""
+"""The base class of every optimizer: parameter groups, state, saving, and the step."""
 
 from __future__ import annotations
 
-import functools
 import html
 import math
-import threading
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,19 +12,9 @@ from typing import Any, ClassVar, Literal
 
 from arrayopt import loading
 from arrayopt.backend import Guard
-from arrayopt.batching import (
-    Agenda,
-    Gradients,
-    ImplementationReport,
-    Reading,
-    StateSlot,
-    Work,
-    build,
-    choices,
-    data_of,
-    reports,
-)
+from arrayopt.batching import Agenda, Reading, Work, build
 from arrayopt.capture import Captured, capture, is_captured, renew
+from arrayopt.choosing import ImplementationReport, choices, reports
 from arrayopt.groups import (
     Group,
     Known,
@@ -36,25 +24,31 @@ from arrayopt.groups import (
     is_bare,
     read_params,
 )
-from arrayopt.hooks import Hooks, RemovableHandle
+from arrayopt.hooks import (
+    Closure,
+    Hooks,
+    RemovableHandle,
+    evaluate,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+    with_hooks,
+)
+from arrayopt.inputs import Gradients, data_of
 from arrayopt.namespace import Array, device, duplicate, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
 from arrayopt.scaling import Scaling, Skippable, read_scaling
+from arrayopt.state import StateSlot, slots_under
 from arrayopt.trace import TraceError, unpack
 from arrayopt.wording import counted
 
 __all__ = [
-    "Closure",
     "Optimizer",
     "StateSlot",
-    "evaluate",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
     "required",
 ]
-
-Closure = Callable[[], Any]
 
 #: Keys of a group that are not hyperparameters of the algorithm.
 _NOT_OPTIONS = frozenset({"params", "param_names"})
@@ -92,98 +86,6 @@ _TRANSIENT = frozenset(
         "_load_post_hooks",
     }
 )
-
-_global_pre_hooks: Hooks = OrderedDict()
-_global_post_hooks: Hooks = OrderedDict()
-
-
-def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
-    """Run ``hook(optimizer, args, kwargs)`` before every step of every optimizer.
-
-    Parameters
-    ----------
-    hook : callable
-        May return None, or a pair ``(args, kwargs)`` that replaces the step's arguments;
-        ``args[0]`` is the optimizer.
-
-    Returns
-    -------
-    RemovableHandle
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import arrayopt
-    >>> def tell(optimizer, args, kwargs):
-    ...     print(type(optimizer).__name__, optimizer.step_count)
-    >>> with arrayopt.register_optimizer_step_pre_hook(tell):
-    ...     arrayopt.SGD([np.zeros(2)]).step(grads=[np.ones(2)])
-    SGD 0
-    """
-    return RemovableHandle(_global_pre_hooks, hook)
-
-
-def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
-    """Run ``hook(optimizer, args, kwargs)`` after every step of every optimizer.
-
-    Parameters
-    ----------
-    hook : callable
-        What it returns is ignored.
-
-    Returns
-    -------
-    RemovableHandle
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import arrayopt
-    >>> steps = []
-    >>> handle = arrayopt.register_optimizer_step_post_hook(
-    ...     lambda optimizer, args, kwargs: steps.append(optimizer.step_count)
-    ... )
-    >>> opt = arrayopt.SGD([np.zeros(2)])
-    >>> opt.step(grads=[np.ones(2)])
-    >>> handle.remove()
-    >>> opt.step(grads=[np.ones(2)])
-    >>> steps
-    [1]
-    """
-    return RemovableHandle(_global_post_hooks, hook)
-
-
-class _Running(threading.local):
-    """The optimizers whose step is running on this thread, the innermost last."""
-
-    def __init__(self) -> None:
-        self.optimizers: list[Optimizer | None] = []
-
-
-_running = _Running()
-
-
-def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(step)
-    def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        running = _running.optimizers
-        if running and running[-1] is self:  # a subclass's step that calls super().step()
-            return step(self, *args, **kwargs)
-        running.append(self)
-        try:
-            args = (self, *args)
-            if _global_pre_hooks or self._step_pre_hooks:
-                args, kwargs = self._before(args, kwargs)
-            loss = step(*args, **kwargs)
-            self.step_count += 1
-            if self._step_post_hooks or _global_post_hooks:
-                for hook in (*self._step_post_hooks.values(), *_global_post_hooks.values()):
-                    hook(self, args, kwargs)
-            return loss
-        finally:
-            running.pop()
-
-    return wrapper
 
 
 class Optimizer:
@@ -303,7 +205,22 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         cls._slot_names = frozenset(slot.name for slot in cls.state_table)
         if "step" in vars(cls):
-            cls.step = _with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
+            cls.step = with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
+
+    def _reset(self) -> None:
+        """Begin without hooks and without work that could be done again."""
+        self._known = {}
+        self._last = {}
+        self._skippable = None
+        self._captured = []
+        self._captured_flag = None
+        self._graphs = []
+        self._step_pre_hooks: Hooks = OrderedDict()
+        self._step_post_hooks: Hooks = OrderedDict()
+        self._state_dict_pre_hooks: Hooks = OrderedDict()
+        self._state_dict_post_hooks: Hooks = OrderedDict()
+        self._load_pre_hooks: Hooks = OrderedDict()
+        self._load_post_hooks: Hooks = OrderedDict()
 
     def rule(
         self,
@@ -477,7 +394,7 @@ class Optimizer:
         for _, _, _, param in self._enumerate():
             zero_grad(param, set_to_none)
 
-    @_with_hooks
+    @with_hooks
     def step(
         self,
         closure: Closure | None = None,
@@ -533,15 +450,14 @@ class Optimizer:
         ]
         if scaling is not None and scaling.skips:
             return loss
-        placed = [work for works, _ in plans for work in works if work.has_place]
+        works = [work for works, _ in plans for work in works]
+        placed = any([work.has_place for work in works])
         if (placed or scaling is not None) and self._is_recorded(plans, scaling):
             return loss
-        for works, _ in plans:
-            for work in works:
-                work.prepare()
-        for works, _ in plans:
-            for work in works:
-                work.run(self.state)
+        for work in works:
+            work.prepare()
+        for work in works:
+            work.run(self.state)
         if self._skippable is not None:
             self._skippable.send()
         for number, (_, agenda) in enumerate(plans):
@@ -635,8 +551,7 @@ class Optimizer:
             raise RuntimeError("found_inf tells that the step is to be skipped: do not replay it")
 
         def read(number: int) -> Reading:
-            reading = self._read(self.param_groups[number], number)
-            return reading if scaling is None else reading.scaled(scaling)
+            return self._read(self.param_groups[number], number, scaling)
 
         params = [param for captured in self._captured for param in captured.work.batch.params]
         flag = self._captured_flag
@@ -737,9 +652,7 @@ class Optimizer:
         It is that of the last step, if nothing but numbers has changed.
         """
         params = group["params"]
-        reading = self._read(group, number)
-        if scaling is not None:
-            reading = reading.scaled(scaling)
+        reading = self._read(group, number, scaling)
         agenda = self._last.pop(number, None)
         if agenda is not None and not agenda.adopt(reading):
             agenda = None
@@ -769,16 +682,14 @@ class Optimizer:
             self.moves_all(reading.options),
         )
 
-    def _read(self, group: Group, number: int) -> Reading:
+    def _read(self, group: Group, number: int, scaling: Scaling | None = None) -> Reading:
         """The options of a group and the state under them: read anew if the group has changed."""
         known = self._known.get(number)
-        if known is not None and known.holds(group):
-            return known.reading
-        options = self._options(group, number)
-        slots = tuple(s for s in self.state_table if s.when is None or options.get(s.when))
-        reading = Reading(MappingProxyType(options), slots)
-        self._known[number] = Known(group, reading)
-        return reading
+        if known is None or not known.holds(group):
+            options = self._options(group, number)
+            reading = Reading(MappingProxyType(options), slots_under(self.state_table, options))
+            known = self._known[number] = Known(group, reading)
+        return known.reading if scaling is None else known.reading.scaled(scaling)
 
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:
@@ -809,37 +720,6 @@ class Optimizer:
         )
 
     # Hooks
-
-    def _before(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a step, as the hooks leave them."""
-        for hook in (*_global_pre_hooks.values(), *self._step_pre_hooks.values()):
-            result = hook(self, args, kwargs)
-            if result is None:
-                continue
-            if not (isinstance(result, tuple) and len(result) == 2):
-                raise RuntimeError(
-                    f"{hook!r} must return None or a tuple of (new_args, new_kwargs), "
-                    f"but got {result}."
-                )
-            args, kwargs = result
-        return args, kwargs
-
-    def _reset(self) -> None:
-        """Begin without hooks and without work that could be done again."""
-        self._known = {}
-        self._last = {}
-        self._skippable = None
-        self._captured = []
-        self._captured_flag = None
-        self._graphs = []
-        self._step_pre_hooks: Hooks = OrderedDict()
-        self._step_post_hooks: Hooks = OrderedDict()
-        self._state_dict_pre_hooks: Hooks = OrderedDict()
-        self._state_dict_post_hooks: Hooks = OrderedDict()
-        self._load_pre_hooks: Hooks = OrderedDict()
-        self._load_post_hooks: Hooks = OrderedDict()
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Run ``hook(optimizer, args, kwargs)`` before each step; see the global one."""
@@ -1053,26 +933,3 @@ class Optimizer:
             f"<table><caption>{type(self).__name__}</caption><tr><th></th>{head}</tr>"
             f"<tr><th>params</th>{sizes}</tr>{rows}</table>"
         )
-
-
-def evaluate(closure: Closure, grads: Any) -> tuple[Any, Any]:
-    """The loss and the gradients (None if the parameters have them) from a closure."""
-    if not callable(closure):
-        raise TypeError(
-            "closure must be a callable that returns the loss or (loss, grads), but got "
-            f"{type(closure).__name__}; gradients are passed as step(grads=...)"
-        )
-    if grads is not None:
-        raise TypeError("pass either a closure or grads to step, not both")
-    _running.optimizers.append(None)  # a step inside the closure is a step of its own
-    try:
-        loss = closure()
-    finally:
-        _running.optimizers.pop()
-    if not isinstance(loss, tuple):
-        return loss, None
-    if len(loss) != 2:
-        raise TypeError(
-            f"closure must return the loss or (loss, grads), but it returned {len(loss)} values"
-        )
-    return loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from arrayopt.namespace import is_array
 
@@ -15,6 +15,7 @@ __all__ = [
     "check_choice",
     "check_integer",
     "check_number",
+    "is_number",
     "python_number",
     "required",
 ]
@@ -106,7 +107,7 @@ class Range:
     def _refuse(self, value: Any, place: str, where: str) -> NoReturn:
         if is_array(value):
             raise ValueError(f"Tensor {self.option} must be 1-element, but got {value!r}{where}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not is_number(value):
             raise TypeError(
                 f"{self.option} must be a number or a 0-d array, but got "
                 f"{type(value).__name__}: {value!r}{where}"
@@ -117,6 +118,11 @@ class Range:
             f"Invalid {self.label}{place}: {value} (expected a number in "
             f"{start}{self.low:g}, {self.high:g}{end}{where})"
         )
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a real number of Python; a bool is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def python_number(value: Any) -> Any:
@@ -132,16 +138,10 @@ def python_number(value: Any) -> Any:
     if isinstance(value, float):  # numpy.float64 is one
         return float(value)
     if is_array(value):
-        return (
-            value.item()
-            if math.prod(value.shape) == 1 and hasattr(value, "item")
-            else _scalar(value)
-        )
+        if math.prod(value.shape) == 1 and hasattr(value, "item"):
+            return value.item()
+        return float(value) if value.shape == () else value
     return value.item() if hasattr(value, "dtype") else value
-
-
-def _scalar(value: Any) -> Any:
-    return float(value) if value.shape == () else value
 
 
 def check_number(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -83,10 +84,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """The number of elements of `data`."""
-        size = 1
-        for length in self.data.shape:
-            size *= int(length)
-        return size
+        return math.prod(self.data.shape)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradient, or set it to zero in place."""

@@ -26,7 +26,13 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["Opaque", "Scalar", "ScalarGroup", "Tape"]
+__all__ = ["ARITHMETIC", "COMPARISONS", "Opaque", "Scalar", "ScalarGroup", "Tape"]
+
+#: The operators that a rule may use on numbers: what Python calls them, and how it writes them.
+ARITHMETIC = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+}  # fmt: skip
+COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 
 class Opaque(Exception):  # noqa: N818  (no error: it ends an attempt)
@@ -135,26 +141,7 @@ class Scalar:
         self._name = name
         self._value = value
 
-    __add__ = _binary("+", operator.add)
-    __radd__ = _binary("+", operator.add, reflected=True)
-    __sub__ = _binary("-", operator.sub)
-    __rsub__ = _binary("-", operator.sub, reflected=True)
-    __mul__ = _binary("*", operator.mul)
-    __rmul__ = _binary("*", operator.mul, reflected=True)
-    __truediv__ = _binary("/", operator.truediv)
-    __rtruediv__ = _binary("/", operator.truediv, reflected=True)
-    __floordiv__ = _binary("//", operator.floordiv)
-    __rfloordiv__ = _binary("//", operator.floordiv, reflected=True)
-    __mod__ = _binary("%", operator.mod)
-    __rmod__ = _binary("%", operator.mod, reflected=True)
-    __pow__ = _binary("**", operator.pow)
-    __rpow__ = _binary("**", operator.pow, reflected=True)
-    __lt__ = _comparison("<", operator.lt)
-    __le__ = _comparison("<=", operator.le)
-    __gt__ = _comparison(">", operator.gt)
-    __ge__ = _comparison(">=", operator.ge)
-    __eq__ = _comparison("==", operator.eq)
-    __ne__ = _comparison("!=", operator.ne)
+    # (arithmetic and comparisons are added below)
     # (whoever asks for the number itself, such as math.sqrt, could do anything with it)
     __float__ = __int__ = __index__ = __complex__ = __round__ = __trunc__ = _opaque
     __floor__ = __ceil__ = __format__ = __str__ = __repr__ = _opaque
@@ -172,6 +159,14 @@ class Scalar:
     def __bool__(self) -> bool:
         self._tape.guard(f"not {self._name}" if self._value else self._name)
         return bool(self._value)
+
+
+for _name, _sign in ARITHMETIC.items():
+    _function = getattr(operator, _name)
+    setattr(Scalar, f"__{_name}__", _binary(_sign, _function))
+    setattr(Scalar, f"__r{_name}__", _binary(_sign, _function, reflected=True))
+for _name, _sign in COMPARISONS.items():
+    setattr(Scalar, f"__{_name}__", _comparison(_sign, getattr(operator, _name)))
 
 
 class ScalarGroup(Mapping[str, Any]):

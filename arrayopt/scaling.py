@@ -24,6 +24,7 @@ from arrayopt.namespace import (
     beside,
     compute_dtype,
     device,
+    duplicate,
     fetch,
     is_array,
     is_complex,
@@ -115,10 +116,7 @@ def carry_out(executor: Executor, batch: Batch, program: Program | None) -> None
         executor.run(batch, program)
         return
     columns = {"param": batch.arrays, **batch.states}
-    before = {
-        name: [array_namespace(array).astype(array, array.dtype, copy=True) for array in arrays]
-        for name, arrays in columns.items()
-    }
+    before = {name: [*map(duplicate, arrays)] for name, arrays in columns.items()}
     batch.grads = [_unscaled(grad, guard.grad_scale) for grad in batch.grads]
     executor.run(batch, program)
     for name, old in before.items():

@@ -190,20 +190,17 @@ class SparseGrad:
         should be. A GPU is waited for.
         """
         with beside(self.values):
-            return self._coalesced()
-
-    def _coalesced(self) -> SparseGrad:
-        xp = array_namespace(self.values)
-        indices, values = self.indices, self._computed()
-        place = self._places()
-        if self.nnz > 1 and not bool(xp.all(place[1:] > place[:-1])):
-            order = xp.argsort(place, stable=True)
-            place = xp.take(place, order, axis=0)
-            is_first = xp.concat([xp.ones_like(place[:1]) == 1, place[1:] != place[:-1]])
-            (first,) = xp.nonzero(is_first)
-            values = _sums(place, xp.take(values, order, axis=0), first)
-            indices = xp.take(indices, xp.take(order, first, axis=0), axis=1)
-        return self._with(indices, values)
+            xp = array_namespace(self.values)
+            indices, values = self.indices, self._computed()
+            place = self._places()
+            if self.nnz > 1 and not bool(xp.all(place[1:] > place[:-1])):
+                order = xp.argsort(place, stable=True)
+                place = xp.take(place, order, axis=0)
+                is_first = xp.concat([xp.ones_like(place[:1]) == 1, place[1:] != place[:-1]])
+                (first,) = xp.nonzero(is_first)
+                values = _sums(place, xp.take(values, order, axis=0), first)
+                indices = xp.take(indices, xp.take(order, first, axis=0), axis=1)
+            return self._with(indices, values)
 
     def summed(self) -> SparseGrad:
         """The same gradient as a step takes it: every entry is the sum of all with its index.
@@ -377,8 +374,12 @@ def _places(index: Index, shape: Sequence[int], like: Array) -> Array:
 
 def _takes_index_arrays(array: Array) -> bool:
     """Whether ``array[index]`` works with fewer index arrays than dimensions (no standard yet)."""
-    known = (compat.is_numpy_array, compat.is_torch_array, compat.is_cupy_array)
-    return any(is_known(array) for is_known in known) or compat.is_jax_array(array)
+    return (
+        compat.is_numpy_array(array)
+        or compat.is_torch_array(array)
+        or compat.is_cupy_array(array)
+        or compat.is_jax_array(array)
+    )
 
 
 def take_rows(array: Array, index: Index, count: int) -> Array:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["get_num_threads", "run_parallel", "set_num_threads"]
+__all__ = ["drain", "get_num_threads", "run_parallel", "set_num_threads"]
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -76,8 +79,8 @@ def set_num_threads(num_threads: int) -> None:
 def run_parallel(work: Callable[[], None], num_threads: int) -> None:
     """Call `work` on `num_threads` threads at once, the calling thread among them.
 
-    `work` takes its share from a queue until that is empty. A helper that has not begun when the
-    calling thread is done is not waited for. The first exception is raised here.
+    `work` takes its share from a queue until that is empty; see `drain`. A helper that has not
+    begun when the calling thread is done is not waited for. The first exception is raised here.
     """
     if num_threads <= 1:
         work()
@@ -96,6 +99,16 @@ def run_parallel(work: Callable[[], None], num_threads: int) -> None:
     for error in errors:
         if error is not None:
             raise error
+
+
+def drain(queue: deque[T]) -> Iterator[T]:
+    """What is in a queue that several threads take from, one entry at a time, until it is empty."""
+    while queue:
+        try:
+            entry = queue.popleft()
+        except IndexError:  # another thread took the last one
+            return
+        yield entry
 
 
 def _helpers(count: int) -> ThreadPoolExecutor:

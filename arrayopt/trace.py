@@ -469,12 +469,16 @@ def _operator(function: str, reflected: bool = False) -> Callable[[Any, Any], An
     return method
 
 
+#: Why an operation cannot be traced, and what to do.
+_ELEMENTWISE = (
+    "cannot be traced: a rule that is to be blocked or fused is elementwise. With foreach=False "
+    "any operation of the array library will do."
+)
+
+
 def _untraceable(operator: str) -> Callable[..., NoReturn]:
     def method(self: _Symbol, *args: Any) -> NoReturn:
-        raise TraceError(
-            f"{operator} an array cannot be traced: a rule that is to be blocked or fused is "
-            "elementwise. With foreach=False any operation of the array library will do."
-        )
+        raise TraceError(f"{operator} an array {_ELEMENTWISE}")
 
     return method
 
@@ -556,7 +560,4 @@ class _Symbol:
         )
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise TraceError(
-            f"an array's .{name} cannot be traced: a rule that is to be blocked or fused is "
-            "elementwise. With foreach=False any operation of the array library will do."
-        )
+        raise TraceError(f"an array's .{name} {_ELEMENTWISE}")

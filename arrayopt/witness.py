@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import array_api_compat as compat
@@ -20,6 +20,8 @@ from arrayopt.namespace import Array
 __all__ = ["Witness", "witness"]
 
 States = Mapping[str, Sequence[Array]]
+
+_is_writeable = attrgetter("flags.writeable")
 
 
 class NumPyWitness:
@@ -41,7 +43,7 @@ class NumPyWitness:
             and [array.dtype for array in arrays] == self.own_dtypes
             and [grad.shape for grad in grads] == self.shapes
             and [grad.dtype for grad in grads] == self.dtypes
-            and all([array.flags.writeable for array in arrays])
+            and all(map(_is_writeable, arrays))
         )
 
     def plain(self, grads: list[Array]) -> list[Array]:

@@ -18,7 +18,7 @@ from arrayopt.sparse_grad import SparseGrad
 
 from .array_api import ForLoop
 from .numpy_blocked import NumPyBlocked
-from .numpy_memory import Memory, Spans
+from .numpy_memory import Memory, Spans, is_dense
 
 __all__ = ["CPUArrays", "Written", "arrays_like", "is_tensor"]
 
@@ -80,13 +80,7 @@ class CPUArrays(ABC):
 
     def is_dense(self, array: Array) -> bool:
         """Whether the elements lie side by side, in whatever order of the axes."""
-        expected = self.step(array)
-        for stride, length in sorted(zip(self.looks([array])[0][1], array.shape)):
-            if length > 1:
-                if stride != expected:
-                    return False
-                expected *= length
-        return True
+        return is_dense(array.shape, self.looks([array])[0][1], self.step(array))
 
 
 class _NumPyArrays(CPUArrays):

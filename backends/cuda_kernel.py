@@ -30,10 +30,10 @@ __all__ = [
     "THREADS",
     "Elementwise",
     "Variant",
+    "check_structure",
     "elementwise",
     "kernel_name",
     "kernel_source",
-    "refusal",
     "store_source",
 ]
 
@@ -472,6 +472,6 @@ def kernel_name(text: str) -> str:
     return f"arrayopt_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def refusal(structure: Structure) -> str:
-    """Why there is no kernel for a program; empty if there is one."""
-    return listing.refusal(structure, _LANGUAGES["float"])
+def check_structure(structure: Structure) -> None:
+    """Raise a TraceError if there is no kernel for a program."""
+    listing.check_structure(structure, _LANGUAGES["float"])

@@ -19,7 +19,7 @@ from typing import Any
 from arrayopt.backend import Batch, Plan
 from arrayopt.namespace import Array, compute_dtype
 from arrayopt.scaling import carry_out
-from arrayopt.trace import GRAD, Program, Structure, TraceError
+from arrayopt.trace import GRAD, Program, Structure
 
 from .array_api import ForLoop
 from .cuda_kernel import (
@@ -30,15 +30,15 @@ from .cuda_kernel import (
     THREADS,
     Elementwise,
     Variant,
+    check_structure,
     elementwise,
     kernel_name,
     kernel_source,
-    refusal,
     store_source,
 )
 from .cuda_tables import chunk_table, pointer_table
 from .cupy_memory import CuPyExecutor, spans, steps
-from .numpy_memory import Spans
+from .numpy_memory import Spans, written_and_read
 
 __all__ = ["CuPyFused", "CuPyPlan"]
 
@@ -53,9 +53,7 @@ class CuPyFused(CuPyExecutor):
     captures = True
 
     def check(self, structure: Structure) -> None:
-        reason = refusal(structure)
-        if reason:
-            raise TraceError(reason)
+        check_structure(structure)
 
     def source(self, structure: Structure, dtype: str) -> str:
         return kernel_source(structure, dtype)
@@ -173,12 +171,12 @@ class CuPyPlan:
         self.structure = structure
         self.variant = variant
         self.dtype = batch.arrays[0].dtype
-        columns = {"param": batch.arrays, "grad": [None] * len(batch.arrays), **batch.states}
-        self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
-        written = {name for name, _ in structure.outputs}
-        self.memory = Spans(spans([array for name in written for array in columns[name]]))
-        read = [a for name, c in columns.items() if name not in written | {"grad"} for a in c]
+        columns = {"param": batch.arrays, **batch.states}
+        written, read = written_and_read(structure, columns)
+        self.memory = Spans(spans(written))
         self.overlaps = self.memory.overlaps or self.memory.touch(spans(read))
+        columns["grad"] = [None] * len(batch.arrays)  # they come and go
+        self.rows = [[*row] for row in zip(*(columns[name] for name in structure.operands))]
         self.steps = [_common_steps([a for a in row if a is not None]) for row in self.rows]
         parts = 2 if self.dtype.kind == "c" else 1
         sizes = [array.size * parts for array in batch.arrays]

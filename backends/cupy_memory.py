@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import array_api_compat as compat
 
@@ -12,9 +10,9 @@ from arrayopt.backend import PlanningExecutor
 from arrayopt.namespace import Array
 
 from .cuda_kernel import PRECISIONS
-from .numpy_memory import SMALL
+from .numpy_memory import is_dense, layout, side_by_side
 
-__all__ = ["CuPyExecutor", "is_dense", "spans", "steps", "trouble"]
+__all__ = ["CuPyExecutor", "spans", "steps", "trouble"]
 
 
 class CuPyExecutor(PlanningExecutor):
@@ -27,7 +25,19 @@ class CuPyExecutor(PlanningExecutor):
         return trouble()
 
     def allocate(self, arrays: Sequence[Array], fill: float | None) -> list[Array]:
-        return _allocate_like(arrays, fill)
+        import cupy
+
+        if not arrays:
+            return []
+        dtype = arrays[0].dtype
+        if fill is None:
+            return side_by_side(arrays, lambda size: cupy.empty(size, dtype), cupy.empty_like)
+        value = complex(fill, fill) if dtype.kind == "c" else fill
+        return side_by_side(
+            arrays,
+            lambda size: cupy.full(size, value, dtype),
+            lambda array: cupy.full_like(array, value),
+        )
 
 
 def trouble() -> str:
@@ -61,47 +71,11 @@ def trouble() -> str:
     return ""
 
 
-def _allocate_like(arrays: Sequence[Array], fill: float | None) -> list[Array]:
-    """Arrays of the shapes and dtypes of `arrays`, the small ones side by side.
-
-    They are filled with `fill` (both parts, if they are complex), or not at all if it is None.
-    """
-    import cupy
-
-    if not arrays:
-        return []
-    dtype = arrays[0].dtype
-    value = complex(fill or 0, fill or 0) if dtype.kind == "c" else fill
-    size = sum(array.size for array in arrays if array.size <= SMALL)
-    arena = cupy.empty(size, dtype) if fill is None else cupy.full(size, value, dtype)
-    allocated, start = [], 0
-    for array in arrays:
-        if array.size <= SMALL:
-            new = arena[start : start + array.size].reshape(array.shape)
-            start += array.size
-        else:
-            new = cupy.empty_like(array) if fill is None else cupy.full_like(array, value)
-        allocated.append(new)
-    return allocated
-
-
-def is_dense(array: Array) -> bool:
-    """Whether the elements lie side by side, in whatever order of the axes."""
-    expected = array.itemsize
-    for stride, length in sorted(zip(array.strides, array.shape)):
-        if length > 1:
-            if stride != expected:
-                return False
-            expected *= length
-    return True
-
-
 def steps(array: Array) -> tuple[int, ...] | None:
     """The strides of a dense array, in elements, along axes of more than one; None with gaps."""
-    if not is_dense(array):
+    if not is_dense(array.shape, array.strides, array.itemsize):
         return None
-    long = [stride for stride, length in zip(array.strides, array.shape) if length > 1]
-    return tuple(stride // array.itemsize for stride in long)
+    return tuple(stride // array.itemsize for stride in layout(array))
 
 
 def spans(arrays: Sequence[Array]) -> list[tuple[int, int]]:
@@ -113,8 +87,7 @@ def _span(array: Array) -> tuple[int, int]:
     start: int = array.data.ptr
     if array.flags.c_contiguous:
         return start, start + array.nbytes
-    ways: list[Any] = [(n - 1) * stride for n, stride in zip(array.shape, array.strides)]
+    ways = [(length - 1) * stride for length, stride in zip(array.shape, array.strides)]
     before = sum(way for way in ways if way < 0)
-    return start + before, start + sum(
-        itertools.filterfalse(lambda w: w < 0, ways)
-    ) + array.itemsize
+    after = sum(way for way in ways if way > 0)
+    return start + before, start + after + array.itemsize

@@ -16,15 +16,13 @@ from arrayopt.trace import Program, Structure
 
 from .array_api import ForLoop
 from .cupy_memory import CuPyExecutor, spans
-from .numpy_memory import SMALL, Spans
+from .numpy_blocked import UFUNCS
+from .numpy_memory import SMALL, Spans, pieces, written_and_read
 
 __all__ = ["CuPyPacked"]
 
 #: Elements of packed arrays, at most, so that temporaries stay small beside the parameters.
 PACK = 1 << 22
-
-#: What CuPy calls the functions that it calls otherwise.
-_NAMES = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
 
 
 class CuPyPacked(CuPyExecutor):
@@ -43,9 +41,8 @@ class _Plan:
     def __init__(self, structure: Structure, batch: Batch) -> None:
         self.structure = structure
         columns = {"param": batch.arrays, **batch.states}
-        written = {name for name, _ in structure.outputs}
-        self.memory = Spans(spans([array for name in written for array in columns[name]]))
-        read = [a for name, column in columns.items() if name not in written for a in column]
+        written, read = written_and_read(structure, columns)
+        self.memory = Spans(spans(written))
         self.overlaps = self.memory.overlaps or self.memory.touch(spans(read))
         self.packs = list(_packs([array.size for array in batch.arrays]))
 
@@ -95,10 +92,8 @@ def _scatter(result: Array, arrays: Sequence[Array]) -> None:
     """Write numbers that are side by side into arrays, rounded to their dtype."""
     dtype = arrays[0].dtype
     flat = result.view(dtype) if dtype.kind == "c" else result
-    start = 0
-    for array in arrays:
-        array[...] = flat[start : start + array.size].reshape(array.shape)
-        start += array.size
+    for array, numbers in zip(arrays, pieces(flat, arrays)):
+        array[...] = numbers
 
 
 def _carried_out(program: Program, operands: Sequence[Array]) -> Mapping[str, Array]:
@@ -126,5 +121,5 @@ def _carried_out(program: Program, operands: Sequence[Array]) -> Mapping[str, Ar
 def _function(name: str) -> Callable[..., Any]:
     import cupy
 
-    function: Callable[..., Any] = getattr(cupy, _NAMES.get(name, name))
+    function: Callable[..., Any] = getattr(cupy, UFUNCS.get(name, name))
     return function

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from arrayopt.trace import PREDICATES, Operation, Structure, TraceError
 
-__all__ = ["Language", "Line", "Listing", "listing", "refusal"]
+__all__ = ["Language", "Line", "Listing", "check_structure", "listing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,16 @@ def listing(structure: Structure, language: Language) -> Listing:
     )
 
 
+def check_structure(structure: Structure, language: Language) -> None:
+    """Raise a TraceError if the program cannot be written in a language."""
+    reason = _refusal(structure, language)
+    if reason:
+        raise TraceError(reason)
+
+
 @functools.lru_cache(maxsize=1024)
-def refusal(structure: Structure, language: Language) -> str:
-    """Why a program cannot be written in a language; empty if it can."""
+def _refusal(structure: Structure, language: Language) -> str:
+    """Why it cannot, as a text since an exception is not cached; empty if it can."""
     try:
         listing(structure, language)
     except TraceError as error:

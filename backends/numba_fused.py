@@ -24,13 +24,13 @@ import numpy as np
 
 from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import Array
-from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.threads import drain, get_num_threads, run_parallel
 from arrayopt.trace import GRAD, Program, Structure, TraceError
 
 from .array_api import ForLoop
 from .cpu_memory import CPUArrays, arrays_like, is_tensor
-from .numba_kernel import kernel, kernel_source, refusal
-from .numpy_memory import aligned_empty
+from .numba_kernel import check_structure, kernel, kernel_source
+from .numpy_memory import aligned_empty, written_and_read
 
 __all__ = ["NumbaFused"]
 
@@ -81,15 +81,14 @@ class NumbaFused(PlanningExecutor):
         return _library(arrays[0]).slower.allocate(arrays, fill) if arrays else []
 
     def prepare(self, batch: Batch) -> Program | None:
-        library = _library(batch.arrays[0])
+        plan: _Plan | None = batch.memo.get(self.name)
+        library = _library(batch.arrays[0]) if plan is None else plan.library
         if not library.is_plain(batch.grads):
             raise TraceError("a gradient that is no plain memory cannot be fused")
         return super().prepare(batch)
 
     def check(self, structure: Structure) -> None:
-        reason = refusal(structure)
-        if reason:
-            raise TraceError(reason)
+        check_structure(structure)
 
     def source(self, structure: Structure, dtype: str) -> str:
         return kernel_source(structure, dtype)
@@ -136,9 +135,8 @@ class _Plan:
         self.kernel = kernel(structure, self.precision)
         columns = {"param": batch.arrays, **batch.states}
         operands = [columns[name] for name in structure.operands if name != "grad"]
-        written = {name for name, _ in structure.outputs}
-        self.memory = self.library.written([a for name in written for a in columns[name]])
-        read = [a for name, column in columns.items() if name not in written for a in column]
+        written, read = written_and_read(structure, columns)
+        self.memory = self.library.written(written)
         self.overlaps = self.memory.overlaps or self.memory.touched_by(read)
         self.strays: list[int] = []
         self.packed: list[int] = []
@@ -223,11 +221,7 @@ class _Plan:
         queue = deque(self.chunks)
 
         def work() -> None:
-            while queue:
-                try:
-                    first, last = queue.popleft()
-                except IndexError:  # another thread took the last one
-                    return
+            for first, last in drain(queue):
                 run(table, first, last, *constants)
 
         run_parallel(work, num_threads)

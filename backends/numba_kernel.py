@@ -31,7 +31,7 @@ from arrayopt.trace import Structure
 
 from . import listing
 
-__all__ = ["CACHE_DIR", "Kernel", "kernel", "kernel_source", "refusal"]
+__all__ = ["CACHE_DIR", "Kernel", "check_structure", "kernel", "kernel_source"]
 
 #: The environment variable that names a folder in which compiled kernels are kept between runs.
 CACHE_DIR = "ARRAYOPT_CACHE_DIR"
@@ -289,9 +289,9 @@ def kernel(structure: Structure, dtype: str) -> Kernel:
     return found
 
 
-def refusal(structure: Structure) -> str:
-    """Why a program cannot be compiled; empty if it can."""
-    return listing.refusal(structure, _PYTHON)
+def check_structure(structure: Structure) -> None:
+    """Raise a TraceError if a program cannot be compiled."""
+    listing.check_structure(structure, _PYTHON)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ import numpy as np
 
 from arrayopt.backend import Batch, Plan, PlanningExecutor
 from arrayopt.namespace import compute_dtype, is_floating
-from arrayopt.threads import get_num_threads, run_parallel
+from arrayopt.threads import drain, get_num_threads, run_parallel
 from arrayopt.trace import GRAD, PREDICATES, Operation, Program, Structure
 
 from .array_api import ForLoop
@@ -37,6 +37,7 @@ from .numpy_memory import (
     allocate_like,
     layout,
     owner,
+    pieces,
     real_view,
 )
 
@@ -49,7 +50,8 @@ BLOCK_BYTES = 5 << 17
 #: Blocks that are worth waking a thread for.
 PER_THREAD = 2
 
-_UFUNCS = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
+#: The ufuncs of NumPy, and of CuPy, whose names are not those of the standard.
+UFUNCS = {"abs": "absolute", "atan2": "arctan2", "pow": "power", "round": "rint"}
 
 
 class NumPyBlocked(PlanningExecutor):
@@ -195,7 +197,7 @@ _compile = functools.lru_cache(maxsize=1024)(_Kernel)
 def _callable(function: str) -> Callable[..., Any]:
     if function in ("copy", "where"):
         return _copy if function == "copy" else _where
-    ufunc: Callable[..., Any] = getattr(np, _UFUNCS.get(function, function))
+    ufunc: Callable[..., Any] = getattr(np, UFUNCS.get(function, function))
     return ufunc
 
 
@@ -278,11 +280,7 @@ class _Plan:
                     run(*operands, *[buffer[:size] for buffer in scratch], *constants)
 
             with np.errstate(all="ignore"):
-                while queue:
-                    try:
-                        block = queue.popleft()
-                    except IndexError:  # another thread took the last one
-                        return
+                for block in drain(queue):
                     block(execute)
 
         run_parallel(work, num_threads)
@@ -375,21 +373,18 @@ class _Pack:
         self.operands: list[NDArray] = []
         storage = columns[0][0].dtype
         staged = storage if storage.kind == "c" else dtype
-        ends = list(itertools.accumulate(array.size for array in columns[0]))
+        size = sum(array.size for array in columns[0])
         for memory, arrays in enumerate(columns):
             block = None if memory == GRAD else _joined(arrays)
             if block is None or block.dtype != staged:
-                block = aligned_empty(ends[-1], staged)
+                block = aligned_empty(size, staged)
                 if memory == GRAD:
                     self.grad = block
                 else:
                     self.gathered.append((arrays, block))
                 if memory in kernel.written:
                     self.targets += arrays
-                    self.sources += [
-                        block[start:end].reshape(array.shape)
-                        for array, start, end in zip(arrays, [0, *ends], ends)
-                    ]
+                    self.sources += pieces(block, arrays)
             self.operands.append(block.view(dtype))
 
     def run(self, grads: Sequence[NDArray], execute: Execute) -> None:

@@ -277,3 +277,15 @@ def test_a_branch_that_is_taken_later_has_nan_before() -> None:
     rect, rho = recording["rect"], recording["rho_t"]
     assert np.array_equal(np.isnan(rect), rho <= 5)
     assert 0 < np.isnan(rect).sum() < 8
+
+
+def test_a_gradient_that_carries_a_scale_is_recorded_as_the_step_takes_it() -> None:
+    param = np.array([3.0, -2.0])
+    opt = optim.SGD([param], lr=0.25)
+    with optim.record(opt) as recording:
+        opt.grad_scale = 8.0
+        opt.step(grads=[np.array([8.0, 16.0])])
+        opt.found_inf = np.ones(1)  # the step is skipped: no parameter takes part
+        opt.step(grads=[np.array([np.inf, 16.0])])
+    np.testing.assert_array_equal(recording["param"], [[2.75, -2.5], [np.nan, np.nan]])
+    np.testing.assert_array_equal(param, [2.75, -2.5])

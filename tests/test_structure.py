@@ -161,8 +161,13 @@ def test_imports_run_one_way() -> None:
         "sparse_grad",
         "tensors",
         "parameter",
+        "state",
+        "inputs",
+        "choosing",
         "witness",
+        "scaling",
         "batching",
+        "capture",
     ]
     order += ["groups", "loading", "optimizer", "functional_checks", "functional_form"]
     order += ["flat", "line_search", "norms", "clip_grad", "algorithms"]

@@ -10,17 +10,12 @@ import numpy as np
 
 from arrayopt.flat import Flat, absolute_sum, add, axpy, dot, largest
 from arrayopt.groups import Group
+from arrayopt.hooks import Closure, evaluate
 from arrayopt.line_search import Trial, strong_wolfe
-from arrayopt.namespace import (
-    Array,
-    beside,
-    castable,
-    convert,
-    is_array,
-    is_sparse,
-)
-from arrayopt.optimizer import Closure, Optimizer, evaluate
-from arrayopt.options import Range, python_number
+from arrayopt.namespace import Array, beside, castable, convert, is_array, is_sparse
+from arrayopt.optimizer import Optimizer
+from arrayopt.options import Range, is_number, python_number
+from arrayopt.state import state_number
 
 __all__ = ["LBFGS"]
 
@@ -511,7 +506,7 @@ class _Line:
 def _number(loss: Any) -> float:
     """A loss as a Python float."""
     number = python_number(loss)
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if not is_number(number):
         raise TypeError(
             "closure must return the loss, a real number, or (loss, grads), but it returned "
             f"{_kind(loss)} as the loss"
@@ -568,9 +563,7 @@ def _read_state(saved: Any, flat: Flat) -> dict[str, Any]:
 
 
 def _read_number(value: Any, name: str, where: str) -> float:
-    number = python_number(value)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError(f"{where}: expected a number as state {name!r}, but got {_kind(value)}")
+    number = state_number(value, name, where)
     if not math.isfinite(number):
         raise ValueError(f"{where}: expected a finite number as state {name!r}, but got {number}")
     return float(number)

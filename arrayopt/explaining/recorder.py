@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from arrayopt.applying import apply_rule
-from arrayopt.batching import Reading, data_of, is_trained, read_entry, read_grad
+from arrayopt.batching import Reading
 from arrayopt.explaining.recording import Recording, Step
 from arrayopt.explaining.watching import codes_of, watching
+from arrayopt.inputs import data_of, is_trained, read_grad
 from arrayopt.interop.arrays import to_numpy
 from arrayopt.namespace import (
     Array,
@@ -25,6 +26,8 @@ from arrayopt.namespace import (
 )
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.scaling import read_scaling
+from arrayopt.state import read_entry
 
 __all__ = ["record"]
 
@@ -187,6 +190,11 @@ class _Recorder:
 
     def watched(self, optimizer: Optimizer, grads: Any) -> dict[int, dict[str, Any]]:
         """What the rule computes in this step, for each parameter that takes part."""
+        there = vars(optimizer)
+        found_inf, grad_scale = map(python_number, map(there.get, ("found_inf", "grad_scale")))
+        scaling = read_scaling(found_inf, grad_scale, ())
+        if scaling.skips:
+            return {}
         flat = [grad for group in optimizer._gradients(grads) for grad in group]
         found = {}
         size = 0
@@ -194,7 +202,7 @@ class _Recorder:
             grad = flat[place]
             if (self.places is None or place in self.places) and is_trained(param, grad):
                 label = optimizer._label(group, number, index)
-                reading = optimizer._read(group, number)
+                reading = optimizer._read(group, number, scaling)
                 kept = _values(optimizer, reading, param, grad, label, self.names)
                 found[place] = kept
                 size += sum(v.nbytes for v in kept.values() if isinstance(v, np.ndarray))

@@ -10,6 +10,7 @@ from arrayopt.interop.recognition import class_of
 from arrayopt.namespace import is_complex
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.state import slots_under
 
 __all__ = ["Plan", "map_parts", "parts_of"]
 
@@ -79,9 +80,9 @@ class Plan:
         #: The arrays that there are under the options.
         self.entries = {
             slot.name
-            for slot in optimizer.state_table
             for group in self.groups
-            if not slot.scalar and (slot.when is None or group.get(slot.when))
+            for slot in slots_under(optimizer.state_table, group)
+            if not slot.scalar
         }
 
     def start(self, entry: str, number: int) -> float:

@@ -7,12 +7,12 @@ from typing import Any
 
 from arrayopt import algorithms
 from arrayopt.algorithms import lbfgs
-from arrayopt.batching import state_number
 from arrayopt.interop.arrays import map_arrays, need, to_numpy, to_tensor
 from arrayopt.interop.recognition import EXECUTION, options_of
 from arrayopt.namespace import Array, is_array
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.state import slots_under, state_number
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -122,7 +122,7 @@ def _complete(
     entry = state.get(number)
     if not entry and cls is not algorithms.Adagrad:
         return
-    slots = [slot for slot in cls.state_table if slot.when is None or group.get(slot.when)]
+    slots = slots_under(cls.state_table, group)
     missing = [s for s in slots if s.initial is not None and s.name not in (entry or {})]
     if not missing:
         return

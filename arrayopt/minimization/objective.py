@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayopt.batching import read_grad
 from arrayopt.clip_grad import get_total_norm
+from arrayopt.inputs import read_grad
 from arrayopt.namespace import Array, array_namespace, duplicate, is_array
 from arrayopt.nested import align, flatten, is_container, rebuild
 from arrayopt.options import python_number

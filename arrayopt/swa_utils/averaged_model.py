@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from arrayopt.batching import ImplementationReport, choices, data_of, reports, state_number
+from arrayopt.choosing import ImplementationReport, choices, reports
+from arrayopt.inputs import data_of
 from arrayopt.namespace import (
     Array,
     array_namespace,
@@ -23,6 +24,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.namespace import device as device_of
 from arrayopt.parameter import Buffer, Module, assign, mismatch
+from arrayopt.state import state_number
 from arrayopt.swa_utils.averages import (
     Average,
     Averager,

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from arrayopt.batching import Reading, build, state_number
+from arrayopt.batching import Reading, build
 from arrayopt.namespace import (
     Array,
     convert,
@@ -24,6 +24,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.options import python_number
 from arrayopt.parameter import assign, mismatch
+from arrayopt.state import state_number
 
 __all__ = [
     "Average",
