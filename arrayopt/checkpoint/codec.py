@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.checkpoint.host import Source, dtype_name, host_dtype, memory_of, problem
-from arrayopt.namespace import Array, is_array, library
+from arrayopt.checkpoint.host import Source, host_dtype, memory_of, problem
+from arrayopt.namespace import Array, dtype_name, is_array, library
 
 __all__ = ["Encoder", "decode"]
 
