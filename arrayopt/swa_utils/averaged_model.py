@@ -33,7 +33,7 @@ from arrayopt.swa_utils.averages import (
     fixed,
     unlike,
 )
-from arrayopt.swa_utils.trees import Tree, copied, is_foreign, plain_arrays
+from arrayopt.swa_utils.trees import Tree, copied, differences, is_foreign, plain_arrays
 
 __all__ = ["AveragedModel"]
 
@@ -445,15 +445,7 @@ def _below(prefix: str) -> str:
 def _match(other: Tree, own: Tree) -> None:
     """Raise if a model has other names than the averages."""
     if other.entries.keys() != own.entries.keys():
-        problems = [
-            f"{what}: {', '.join(name for name in names if name not in others)}"
-            for what, names, others in (
-                ("missing", own.entries, other.entries),
-                ("unexpected", other.entries, own.entries),
-            )
-            if names.keys() - others.keys()
-        ]
-        raise unlike(problems)
+        raise unlike(differences(own.entries, other.entries))
 
 
 def _compare(entries: Mapping[str, Any], values: Sequence[Array], first: int = 0) -> None:
