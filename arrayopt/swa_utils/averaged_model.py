@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from arrayopt.batching import ImplementationReport, choices, data_of, reports, state_number
+from arrayopt.batching import ImplementationReport, choices, data_of, reports
 from arrayopt.namespace import (
     Array,
     array_namespace,
@@ -30,6 +30,7 @@ from arrayopt.swa_utils.averages import (
     EqualAverage,
     approach,
     at_home,
+    count_of,
     fixed,
     unlike,
 )
@@ -159,7 +160,7 @@ class AveragedModel(Module):
 
     @n_averaged.setter
     def n_averaged(self, count: int) -> None:
-        vars(self)["n_averaged"].data[...] = state_number(count, "step", "n_averaged")
+        vars(self)["n_averaged"].data[...] = count_of(count, "n_averaged")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged model."""
@@ -383,7 +384,7 @@ class AveragedModel(Module):
         self, state_dict: Mapping[str, Array], strict: bool = True
     ) -> tuple[list[str], list[str]]:
         if "n_averaged" in state_dict:
-            state_number(state_dict["n_averaged"], "step", "n_averaged")
+            count_of(state_dict["n_averaged"], "n_averaged")
         return super().load_state_dict(state_dict, strict)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:

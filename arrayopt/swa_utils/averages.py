@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from arrayopt.batching import Reading, build, state_number
+from arrayopt.batching import Reading, build
 from arrayopt.namespace import (
     Array,
     convert,
@@ -22,7 +22,7 @@ from arrayopt.namespace import (
     is_writeable,
     library,
 )
-from arrayopt.options import python_number
+from arrayopt.options import check_integer, python_number
 from arrayopt.parameter import assign, mismatch
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ExponentialAverage",
     "approach",
     "at_home",
+    "count_of",
     "fixed",
     "get_ema_avg_fn",
     "get_ema_multi_avg_fn",
@@ -299,6 +300,25 @@ def at_home(value: Array, like: Array) -> Array:
     return value if same else convert(value, like)
 
 
+def count_of(value: Any, label: str) -> int:
+    """How many models there are, as a Python integer; `value` may be a 0-d array.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is negative, or no integer.
+    """
+    number = python_number(value)
+    if not isinstance(number, int | float):
+        raise TypeError(
+            f"{label}: expected a number of models, but got {type(value).__name__}: {value!r}"
+        )
+    whole = isinstance(number, float) and number.is_integer()
+    return check_integer(label, int(number) if whole else number, 0)
+
+
 class AveragingFunction:
     """A function that takes models into averages of weights. It can be pickled.
 
@@ -313,7 +333,7 @@ class AveragingFunction:
 
     def weight(self, num_averaged: Any) -> float:
         """How much the next model counts after `num_averaged` ones, an integer or a 0-d array."""
-        return self.average.weight(int(state_number(num_averaged, "step", "num_averaged")))
+        return self.average.weight(count_of(num_averaged, "num_averaged"))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.average!r}>"
