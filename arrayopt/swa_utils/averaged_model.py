@@ -140,15 +140,18 @@ class AveragedModel(Module):
             raise TypeError(f"expected a device, but got {device!r}; pass it as multi_avg_fn=")
         if not any(is_floating(entry.data) for entry in Tree(model).parameters.values()):
             raise ValueError(f"expected a model with weights, but {type(model).__name__} has none")
-        self._own: Tree | None = None
-        self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
         self.module = copied(model, device)
         vars(self)["n_averaged"] = Buffer(np.array(0, np.int64))
         self.avg_fn = avg_fn
         self.multi_avg_fn = multi_avg_fn
         self.use_buffers = use_buffers
         self._averager = Averager(foreach=foreach, fused=fused)
+        # How many `swapped_into` are being gone through.
         self._swapped = 0
+        # The tree of the averages, and the last model that was averaged with its tree; see `_tree`
+        # and `_read`.
+        self._own: Tree | None = None
+        self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
         for name, entry in self._tree().parameters.items():
             if is_floating(entry.data):  # can it be averaged, and by what was asked for?
                 choices(data_of(entry, name), self._averager.switches)
@@ -298,7 +301,8 @@ class AveragedModel(Module):
                 self._seen = weakref.ref(model, self._forget), tree
         return tree
 
-    def _forget(self, _: Any = None) -> None:
+    def _forget(self, _: Any) -> None:
+        """Keep nothing of a model that is gone."""
         self._seen = None, None
         self._averager.forget()
 

@@ -240,14 +240,14 @@ class _Plan:
         self._fill(averages)
         self.agenda = build(
             approach,
-            "an average",
-            [self.cells[index] for index in self.averaged],
-            [at_home(values[index], averages[index]) for index in self.averaged],
-            lambda number: label(self.averaged[number]),
-            {},
-            reading,
-            "dense",
-            False,
+            name="an average",
+            params=[self.cells[index] for index in self.averaged],
+            grads=[at_home(values[index], averages[index]) for index in self.averaged],
+            labels=lambda number: label(self.averaged[number]),
+            state={},
+            reading=reading,
+            takes="dense",
+            moves_all=False,
         )
 
     def _fill(self, averages: Sequence[Array]) -> None:
@@ -448,10 +448,10 @@ def get_ema_avg_fn(
         Whether the decay rate is at most :math:`(1 + n) / (10 + n)`, so that the average follows
         the first models soon.
     bias_correction : bool, default False
-        Whether the weights of the models that have been averaged sum to one without the first one
-        counting for all that came before it: :math:`1 - \beta` is divided by
-        :math:`1 - \beta^{n+1}`, or :math:`1 - \beta_0 \beta_1 \cdots \beta_n`. The average is
-        that of Adam, then, its bias corrected; it begins as an equal average.
+        Whether the average begins with nothing, as those of Adam do, and not with the first model,
+        which otherwise counts for all that came before it. For the weights of the models to sum
+        to one, :math:`1 - \beta` is divided by :math:`1 - \beta^{n+1}`, or
+        :math:`1 - \beta_0 \beta_1 \cdots \beta_n`. Early models count almost alike then.
 
     Returns
     -------
