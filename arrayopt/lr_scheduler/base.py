@@ -18,25 +18,7 @@ from arrayopt.lr_scheduler.checks import check_last_epoch
 from arrayopt.lr_scheduler.curve import svg
 from arrayopt.options import check_number, python_number
 
-__all__ = ["EPOCH_WARNING", "LRScheduler"]
-
-#: Attributes that `LRScheduler.state_dict` leaves out: they are found again.
-_DERIVED = frozenset(
-    {
-        "optimizer",
-        "_closed",
-        "_dynamic_threshold",
-        "_chained",
-        "_exact",
-        "_latest",
-        "_memo",
-        "_plan",
-        "_schedulers",
-        "_shared",
-        "_sorted",
-        "_steps_before",
-    }
-)
+__all__ = ["LRScheduler", "Memory"]
 
 #: What torch's schedulers save beside, and nobody needs.
 _TORCHS_OWN = frozenset({"_is_initial", "_get_lr_called_within_step", "verbose"})
@@ -130,14 +112,19 @@ class LRScheduler:
     #: Whether the momentum is scheduled as well.
     cycle_momentum: bool = False
 
+    #: Attributes that `state_dict` leaves out: they are found again.
+    _derived: ClassVar[frozenset[str]] = frozenset(
+        {"optimizer", "_closed", "_latest", "_schedulers", "_shared", "_steps_before"}
+    )
+
     #: The members of a composed scheduler.
     _schedulers: Any = ()
 
-    #: The rates of the closed form at the present step, for those groups that have them: NaN for
-    #: one whose rate somebody has changed; None if all are such.
+    #: The rates of the closed form at the present step; NaN for a group whose rate somebody has
+    #: changed, and None if that is every group.
     _closed: list[float] | None
 
-    #: The last step at which such rates were changed further, and the multiplier of then.
+    #: Where it is None: the last step that was taken, and the multiplier of then.
     _latest: tuple[Any, float] = (None, 1.0)
 
     #: Whether the rates come from a ``get_lr`` that is written for torch, which reads these.
@@ -602,7 +589,7 @@ class LRScheduler:
 
     def _state(self) -> dict[str, Any]:
         """The state without what concerns the optimizer."""
-        state = {key: _copied(value) for key, value in vars(self).items() if key not in _DERIVED}
+        state = {k: _copied(value) for k, value in vars(self).items() if k not in self._derived}
         if changed := self._changed_groups():
             state["changed_groups"] = changed
         if self._schedulers:
@@ -657,8 +644,7 @@ class LRScheduler:
         """Load a state that has been checked."""
         for member, its in zip(self._schedulers, state.get("_schedulers", ())):
             member._restore(its)
-        for name in ("_latest", "_memo"):
-            vars(self).pop(name, None)
+        vars(self).pop("_latest", None)
         for key, value in state.items():
             if key not in _NO_ATTRIBUTES:
                 setattr(self, key, _copied(value))

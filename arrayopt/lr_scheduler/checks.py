@@ -49,8 +49,8 @@ def check_milestones(milestones: Iterable[Any]) -> list[int]:
     return steps
 
 
-def per_group(name: str, value: Any, optimizer: Any) -> list[Any]:
-    """One entry for each group: `value` itself, if it is a list, or copies of the one number.
+def per_group(name: str, value: Any, optimizer: Any, what: str = "values") -> list[Any]:
+    """One entry for each group: those of `value`, if it is a list, or else `value` itself.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def per_group(name: str, value: Any, optimizer: Any) -> list[Any]:
         return [value] * groups
     if len(value) != groups:
         raise ValueError(
-            f"{name}: expected {groups} values, one for each of optimizer.param_groups, but got "
+            f"{name}: expected {groups} {what}, one for each of optimizer.param_groups, but got "
             f"{len(value)}"
         )
     return list(value)

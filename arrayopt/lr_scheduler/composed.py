@@ -348,9 +348,11 @@ class ChainedScheduler(_Composed):
     array([[0.5  , 0.25 , 0.25 , 0.125]])
     """
 
+    _derived = LRScheduler._derived | {"_chained", "_exact"}
+
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Any = None) -> None:
         self._begin(optimizer, schedulers)
-        steps = {m.last_epoch for m in schedulers if not isinstance(m, ReduceLROnPlateau)}
+        steps = {m.last_epoch for m in self._schedulers if not isinstance(m, ReduceLROnPlateau)}
         if len(steps) > 1:
             raise ValueError(
                 f"ChainedScheduler: expected schedulers at the same step, but got {sorted(steps)}"

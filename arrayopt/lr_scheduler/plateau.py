@@ -85,6 +85,9 @@ class ReduceLROnPlateau(LRScheduler):
     [0.1]
     """
 
+    min_lrs: list[float]
+    _derived = LRScheduler._derived | {"_dynamic_threshold"}
+
     def __init__(
         self,
         optimizer: Any,
@@ -115,8 +118,6 @@ class ReduceLROnPlateau(LRScheduler):
         self._last_lr = rates.read_all(optimizer.param_groups)
         self._steps_before = rates.taken(optimizer)
         self._reset()
-
-    min_lrs: list[float]
 
     def _reset(self) -> None:
         """Forget all metrics."""
