@@ -29,16 +29,15 @@ _OF_THE_WHOLE = frozenset({"lr", "momentum", "optimizer_steps"})
 #: Entries of a state that are not attributes of that name.
 _NO_ATTRIBUTES = _TORCHS_OWN | _OF_THE_WHOLE | {"_schedulers", "changed_groups"}
 
-_ORDER = (
+_ORDER_WARNING = (
     "lr_scheduler.step() was called before optimizer.step(): the first rate of the schedule is "
     "never used. Call optimizer.step() first, and lr_scheduler.step() after it."
 )
-#: What deprecated arguments warn of.
-EPOCH_WARNING = (
+
+_EPOCH_WARNING = (
     "The epoch parameter of lr_scheduler.step() is deprecated: step() without it goes to the next "
     "step. With it, the closed form is set, whatever the rate was before."
 )
-
 
 #: What `LRScheduler._next` has to know of the step before.
 Memory = dict["LRScheduler", list[float] | None]
@@ -134,10 +133,10 @@ class LRScheduler:
 
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         self.optimizer = rates.check_optimizer(optimizer)
-        check_last_epoch(last_epoch, optimizer)
+        last_epoch = check_last_epoch(last_epoch, optimizer)
         if last_epoch == -1:
             for group in optimizer.param_groups:
-                group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+                rates.keep_initial(group)
         self.base_lrs = [self._base(*pair) for pair in enumerate(optimizer.param_groups)]
         self.last_epoch = last_epoch
         self._step_count = 0
@@ -207,16 +206,14 @@ class LRScheduler:
         return self._evaluate(self._momenta, t) if self._cycles() else None
 
     def _evaluate(self, function: Callable[[Any, Steps], list[Any]], t: Any) -> Any:
-        if isinstance(t, int | float):
-            check_number("t", t, 0)
-            return function(NUMBERS, t)
-        steps = np.asarray(t)
-        if steps.ndim == 0:
-            return self._evaluate(function, python_number(t))
-        if steps.size and steps.dtype.kind not in "biuf":
+        steps = None if isinstance(t, int | float) else np.asarray(t)
+        if steps is None or steps.ndim == 0:
+            return function(NUMBERS, check_number("t", t, 0))
+        if steps.dtype.kind not in "biuf":
             raise ValueError(f"t: expected steps that are numbers, but got {steps.dtype}")
-        if steps.size and not steps.min() >= 0:
-            raise ValueError(f"t: expected steps that are not negative, but got {steps.min()}")
+        outside = steps[~(np.isfinite(steps) & (steps >= 0))]
+        if outside.size:
+            raise ValueError(f"t: expected steps in [0, inf), but got {outside[0]}")
         values = function(ARRAYS, steps.astype(float if steps.dtype.kind == "f" else np.int64))
         return np.stack([np.broadcast_to(np.asarray(v, dtype=float), steps.shape) for v in values])
 
@@ -330,13 +327,13 @@ class LRScheduler:
         """
         if epoch is not None:
             check_number("epoch", epoch, 0)
-            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
+            warnings.warn(_EPOCH_WARNING, UserWarning, stacklevel=2)
         if self._step_count == 1:
             self._warn_if_too_early()
         if epoch is None:
             self._advance()
         else:
-            self._jump(epoch)
+            self._jump(python_number(epoch))
         self._step_count += 1
 
     def get_last_lr(self) -> list[Any]:
@@ -367,22 +364,21 @@ class LRScheduler:
     def _warn_if_too_early(self) -> None:
         taken = rates.taken(self.optimizer)
         if taken is not None and taken == self._steps_before:
-            warnings.warn(_ORDER, UserWarning, stacklevel=3)
+            warnings.warn(_ORDER_WARNING, UserWarning, stacklevel=3)
 
     def _ready(self, metrics: Any) -> None:
         """Raise, before anything changes, if the next step cannot be taken."""
 
     def _advance(self, metrics: Any = None) -> None:
         """Go to the next step."""
-        step, groups = self.last_epoch + 1, self.optimizer.param_groups
+        step = self.last_epoch + 1
         if self._torchs_get_lr:
             self._ask_get_lr(step)
-            return
-        if not self.chainable:
+        elif not self.chainable:
             self._jump(step)
-            return
-        new, closed = self._follow(step, rates.read_all(groups))
-        self._set(step, new, closed)
+        else:
+            new, closed = self._follow(step, rates.read_all(self.optimizer.param_groups))
+            self._set(step, new, closed)
 
     def _follow(self, step: int, present: list[float]) -> tuple[list[float], list[float] | None]:
         """The rates of the next step, where they are `present` ones before, and its `_closed`."""
@@ -530,7 +526,7 @@ class LRScheduler:
             self._add_group(group, number)
 
     def _add_group(self, group: Group, number: int) -> None:
-        group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+        rates.keep_initial(group)
         own = [math.nan] * len(self.base_lrs) if self._closed is None else self._closed
         self.base_lrs = [*self.base_lrs, self._base(number, group)]
         self._closed = [*own, self.base_lrs[-1]]

@@ -7,15 +7,11 @@ from typing import Any
 
 from arrayopt.options import check_integer
 
-__all__ = [
-    "check_last_epoch",
-    "check_milestones",
-    "per_group",
-]
+__all__ = ["check_last_epoch", "check_milestones", "per_group"]
 
 
-def check_last_epoch(last_epoch: int, optimizer: Any) -> None:
-    """Raise if a schedule of this optimizer cannot begin after that step.
+def check_last_epoch(last_epoch: Any, optimizer: Any) -> int:
+    """`last_epoch` as a Python integer, if a schedule of this optimizer can begin after that step.
 
     Raises
     ------
@@ -24,13 +20,14 @@ def check_last_epoch(last_epoch: int, optimizer: Any) -> None:
     KeyError
         If it is a step, and a group does not tell its initial rate.
     """
-    check_integer("last_epoch", last_epoch, -1)
-    for number, group in enumerate(optimizer.param_groups if last_epoch >= 0 else ()):
+    step = check_integer("last_epoch", last_epoch, -1)
+    for number, group in enumerate(optimizer.param_groups if step >= 0 else ()):
         if "initial_lr" not in group:
             raise KeyError(
-                f"param_groups[{number}] has no 'initial_lr', which last_epoch={last_epoch} "
+                f"param_groups[{number}] has no 'initial_lr', which last_epoch={step} "
                 "needs: load the optimizer's state first, or leave last_epoch at -1 to begin"
             )
+    return step
 
 
 def check_milestones(milestones: Iterable[Any]) -> list[int]:

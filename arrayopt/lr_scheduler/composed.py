@@ -167,7 +167,7 @@ class SequentialLR(_Composed):
         milestones: Sequence[int],
         last_epoch: int = -1,
     ) -> None:
-        check_integer("last_epoch", last_epoch, -1)
+        last_epoch = check_integer("last_epoch", last_epoch, -1)
         self._begin(rates.check_optimizer(optimizer), schedulers)
         self._milestones = check_milestones(milestones)
         if len(self._milestones) != len(self._schedulers) - 1:
@@ -175,7 +175,8 @@ class SequentialLR(_Composed):
                 f"milestones: expected {len(self._schedulers) - 1}, one fewer than schedulers, but "
                 f"got {len(self._milestones)}"
             )
-        for member, begin, end in zip(schedulers, [0, *self._milestones], self._milestones):
+        begins = [0, *self._milestones]
+        for member, begin, end in zip(self._schedulers, begins, self._milestones):
             if end - begin - 1 > member._budget():
                 raise ValueError(
                     f"milestones: expected a turn of at most {member._budget() + 1} steps for the "

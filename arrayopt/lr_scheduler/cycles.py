@@ -234,7 +234,7 @@ class CyclicLR(_Cycle):
         """What the height of a cycle is multiplied by."""
         x = cycle if self.scale_mode == "cycle" else t
         if self._scale_fn_custom is not None:
-            return xp.each(self._scale_fn_custom)(x)
+            return xp.each(self._scale_fn_custom, x)
         if self.mode == "triangular":
             return 1.0
         return 1 / xp.power(2.0, x - 1) if self.mode == "triangular2" else xp.power(self.gamma, x)

@@ -141,7 +141,7 @@ class LambdaLR(_Lambdas):
 
     def _rates(self, xp: Any, t: Steps) -> list[Any]:
         return [
-            base * (python_number(function(t)) if xp is NUMBERS else xp.each(function)(t))
+            base * xp.each(function, t)
             for base, function in zip(self._bases(), self._all("lr_lambdas"))
         ]
 
