@@ -1,4 +1,11 @@
-"""The base class of every scheduler: how a schedule is evaluated, stepped, saved and loaded."""
+"""The base class of every scheduler: how a schedule is evaluated, stepped, saved and loaded.
+
+The closed form, `_rates`, gives the rates of any step, and changes nothing. `_advance` goes to the
+next step, and `_jump` to any: they set the rates of the closed form, and keep them as `_closed`.
+Where `_advance` finds other rates in the optimizer than these, it changes them in proportion
+(`_follow`). `_next` tells what a step would make of given rates: what is composed of schedulers is
+evaluated by it.
+"""
 
 from __future__ import annotations
 
@@ -408,11 +415,11 @@ class LRScheduler:
         multiplier = self.multiplier(NUMBERS, step)
         return self._scaled(bases, multiplier), multiplier
 
-    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
-        """Go to a step without acting; the multiplier of then, and what `rate` becomes."""
+    def _advance_silently(self, step: int, present: list[float]) -> tuple[float, list[float]]:
+        """Go to a step without acting; the multiplier of then, and what `present` rates become."""
         multiplier = self.multiplier(NUMBERS, step)
         self.last_epoch, self._closed = step, [base * multiplier for base in self.base_lrs]
-        self._last_lr = [before * multiplier for before in rate]
+        self._last_lr = [rate * multiplier for rate in present]
         return multiplier, self._last_lr
 
     def _jump(self, step: Any, start: list[float] | None = None) -> None:
@@ -608,14 +615,14 @@ class LRScheduler:
         """Raise if `state` cannot be loaded."""
         if not isinstance(state, Mapping):
             raise TypeError(f"state_dict must be a dict, but got {type(state).__name__}")
-        missing = sorted(self._state().keys() - state.keys() - self._optional())
+        own, optional = self._state().keys(), self._optional()
+        missing = sorted(own - state.keys() - optional)
         if missing:
             raise KeyError(
                 f"the state_dict of a {type(self).__name__} has {missing}, which this one lacks; "
                 f"it has {sorted(state)}"
             )
-        known = self._state().keys() | self._optional() | _TORCHS_OWN | _OF_THE_WHOLE
-        unknown = sorted(state.keys() - known)
+        unknown = sorted(state.keys() - own - optional - _TORCHS_OWN - _OF_THE_WHOLE)
         if unknown and type(self).__module__.startswith("arrayopt."):  # others may add their own
             raise KeyError(
                 f"the state_dict of a {type(self).__name__} has no {unknown}, which this one has"
