@@ -17,7 +17,7 @@ __all__ = ["map_arrays", "need", "to_numpy", "to_tensor"]
 
 
 def need(name: str, caller: str) -> Any:
-    """The module of a library; see `require`."""
+    """The module of a library; see `require`. JAX is part of the extra for optax."""
     return require(name, f"{caller} needs", "optax" if name == "jax" else name)
 
 

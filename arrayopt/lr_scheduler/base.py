@@ -390,7 +390,7 @@ class LRScheduler:
     def _follow(self, step: int, present: list[float]) -> tuple[list[float], list[float] | None]:
         """The rates of the next step, where they are `present` ones before, and its `_closed`."""
         known, own = len(self.base_lrs), self._closed
-        if own is None and known == len(present):
+        if own is None and known == len(present):  # somebody has changed all
             after = self._after(step)
             new = self._in_proportion(step, after, present, known)
             self._latest = step, after
@@ -436,7 +436,7 @@ class LRScheduler:
         """Be at a step, with new rates and a new `_closed`."""
         groups = self.optimizer.param_groups
         self.last_epoch, self._closed, self._last_lr = step, closed, new
-        if rates.write_all(groups, new):
+        if rates.write_all(groups, new):  # an array of float32 holds another number
             self._last_lr = self._closed = rates.read_all(groups)
             if new is not closed:
                 self._closed = closed and [rates.stored(*pair) for pair in zip(groups, closed)]
