@@ -931,6 +931,32 @@ def test_a_list_of_values_has_none_for_a_group_that_is_added(name):
     assert scheduler.last_epoch == 0
 
 
+@pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR", "LambdaLR", "ReduceLROnPlateau"])
+def test_a_chain_steps_as_a_whole_or_not_at_all(name):
+    """The last member cannot take the step, which the first one must not have taken, then."""
+    listed, value = {
+        "CyclicLR": ("max_lr", 0.5),
+        "OneCycleLR": ("max_lr", 0.5),
+        "LambdaLR": ("lr_lambda", lambda step: 0.5),
+        "ReduceLROnPlateau": ("min_lr", 0.1),
+    }[name]
+    arguments = {**SIMPLE.get(name, {}), listed: [value]}
+    opt = ours([1.0])
+    first = lr_scheduler.StepLR(opt, 1)
+    chain = lr_scheduler.ChainedScheduler([first, find(name)(opt, **arguments)])
+    opt.step()
+    if name == "ReduceLROnPlateau":
+        for metric in ("low", np.ones(3), None):
+            with pytest.raises(TypeError, match=r"ReduceLROnPlateau: expected a .*metric"):
+                chain.step(metric)
+            assert (first.last_epoch, chain.last_epoch) == (0, 0)
+    opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
+    before = rates_of(opt)
+    with pytest.raises(RuntimeError, match=r"1 entries, but the optimizer now has 2.*append"):
+        chain.step(1.0)
+    assert (rates_of(opt), first.last_epoch, chain.last_epoch) == (before, 0, 0)
+
+
 # What is checked when a scheduler is made
 
 BAD = [

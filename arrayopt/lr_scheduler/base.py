@@ -14,6 +14,7 @@ import html
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -125,6 +126,10 @@ class LRScheduler:
 
     #: The members of a composed scheduler.
     _schedulers: Any = ()
+
+    #: The names of the lists that have an entry for each group, and the one value that the entries
+    #: were made of; None if they were given one by one.
+    _shared: Mapping[str, Any] = MappingProxyType({})
 
     #: The rates of the closed form at the present step; NaN for a group whose rate somebody has
     #: changed, and None if that is every group.
@@ -295,7 +300,7 @@ class LRScheduler:
         missing = len(self.optimizer.param_groups) - len(values)
         if missing <= 0:
             return values
-        if name not in self._shared:
+        if self._shared[name] is None:
             raise RuntimeError(
                 f"{type(self).__name__}: {name} has {len(values)} entries, but the optimizer now "
                 f"has {len(self.optimizer.param_groups)} parameter groups; append to "
@@ -305,11 +310,9 @@ class LRScheduler:
 
     def _per_group(self, name: str, value: Any, entries: list[Any]) -> None:
         """Keep `entries` under a name, and the one value that they were made of, if it was one."""
-        if "_shared" not in vars(self):
-            self._shared: dict[str, Any] = {}
         setattr(self, name, entries)
-        if not isinstance(value, list | tuple):
-            self._shared[name] = entries[0] if entries else value
+        one = None if isinstance(value, list | tuple) else entries[0] if entries else value
+        self._shared = {**self._shared, name: one}
 
     # Going on
 
@@ -375,6 +378,8 @@ class LRScheduler:
 
     def _ready(self, metrics: Any) -> None:
         """Raise, before anything changes, if the next step cannot be taken."""
+        for name in self._shared:
+            self._all(name)
 
     def _advance(self, metrics: Any = None) -> None:
         """Go to the next step."""

@@ -439,6 +439,7 @@ class OneCycleLR(_Cycle):
         super()._restore(state)
 
     def _ready(self, metrics: Any) -> None:
+        super()._ready(metrics)
         if self.last_epoch + 1 > self.total_steps:
             raise self._beyond(self.last_epoch + 1)
 

@@ -170,8 +170,8 @@ class ReduceLROnPlateau(LRScheduler):
             warnings.warn(_EPOCH_WARNING, UserWarning, stacklevel=2)
         current, groups = metrics, self.optimizer.param_groups
         if type(current) is not float or len(self.min_lrs) != len(groups):
-            self._ready(metrics)
-            current = float(metrics)
+            super()._ready(metrics)
+            current = self._number(metrics)
         better = (
             current > self._dynamic_threshold
             if self.mode == "max"
@@ -191,12 +191,23 @@ class ReduceLROnPlateau(LRScheduler):
         self._last_lr = rates.read_all(groups)
 
     def _ready(self, metrics: Any) -> None:
+        super()._ready(metrics)
+        self._number(metrics)
+
+    @staticmethod
+    def _number(metrics: Any) -> float:
+        """A metric as a Python number."""
         if metrics is None:
             raise TypeError(
                 "ReduceLROnPlateau: expected a metric, but got None; pass step(metrics) to the "
                 "scheduler that it is a member of"
             )
-        self._all("min_lrs")
+        try:
+            return float(metrics)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"ReduceLROnPlateau: expected a number as the metric, but got {metrics!r}"
+            ) from error
 
     def _advance(self, metrics: Any = None) -> None:
         self.step(metrics)
