@@ -28,6 +28,7 @@ __all__ = [
     "convert",
     "detach",
     "device",
+    "dtype_name",
     "duplicate",
     "fetch",
     "fill",
@@ -73,6 +74,12 @@ def library(array: Array) -> str:
 def device(array: Array) -> Any:
     """The device that holds `array`, as its library names it; None while jax traces a function."""
     return compat.device(array)
+
+
+def dtype_name(array: Array) -> str:
+    """The name of the dtype of `array` in every library, ``"float32"``, without a byte order."""
+    dtype = array.dtype
+    return str(dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2])
 
 
 def beside(array: Array) -> contextlib.AbstractContextManager[Any]:
@@ -312,6 +319,8 @@ def _plain(value: Any) -> Any:
     if compat.is_torch_array(value):
         value = value.cpu().resolve_conj().resolve_neg()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    elif compat.is_cupy_array(value):  # which does not become NumPy's unless it is told to
+        value = value.get()
     value = np.asarray(value)
     dtype = np.float32 if value.dtype.name == "bfloat16" else value.dtype.newbyteorder("=")
     return np.array(value, dtype, order="C")

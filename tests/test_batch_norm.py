@@ -180,6 +180,18 @@ def test_batch_fn_makes_what_the_model_is_called_with(batch_fn, weighted):
         assert (a == b).all()
 
 
+def test_an_input_that_is_a_dict_is_the_one_argument():
+    class Model(Keywords):
+        def __call__(self, inputs):
+            return self.norm(inputs["x"])
+
+    model, expected = Model(), BatchNorm(3)
+    update_bn([({"x": x}, "label") for x in data()], model)
+    update_bn(data(), expected)
+    for a, b in zip(statistics(model.norm), statistics(expected)):
+        assert (a == b).all()
+
+
 def test_a_dict_needs_a_batch_fn():
     model = Keywords()
     before = statistics(model.norm)

@@ -592,8 +592,10 @@ def test_the_same_array_is_saved_once_and_comes_back_as_one(tmp_path) -> None:
 
 
 def test_names_that_would_be_the_same(tmp_path) -> None:
-    extra = {"a.b": np.array([1]), "a": {"b": np.array([2])}, "": {"": np.array([3])}}
-    assert exact(through(tmp_path, extra)) == exact(extra)
+    extra = {"a.b": np.array([1]), "": {"": np.array([3])}}
+    for other in ({}, {"a.b#2": np.array([4])}, {"a.b#3": np.array([4])}):
+        taken = {**extra, **other, "a": {"b": np.array([2])}}
+        assert exact(through(tmp_path, taken)) == exact(taken)
 
 
 class Hook:

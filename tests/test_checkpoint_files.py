@@ -578,6 +578,30 @@ def test_temporary_files_are_removed_when_their_process_is_gone(tmp_path) -> Non
     assert [name for name in names(tmp_path) if name.startswith(".")] == [".notes.tmp"]
 
 
+def test_temporary_files_are_removed_where_no_open_file_can_be(tmp_path, monkeypatch) -> None:
+    """As on Windows, where there are no such locks either."""
+    opened: list[Any] = []
+
+    def keep(*args: Any, **settings: Any) -> Any:
+        opened.append(open(*args, **settings))  # noqa: SIM115
+        return opened[-1]
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if any(Path(file.name) == path and not file.closed for file in opened):
+            raise PermissionError(f"{path} is used by a process")
+        os.unlink(path)
+
+    monkeypatch.setattr(folder, "fcntl", None)
+    monkeypatch.setattr(folder, "open", keep, raising=False)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    left, file = folder._create(tmp_path / "checkpoint-00000001.safetensors")
+    file.close()
+    used, file = folder._create(tmp_path / "checkpoint-00000001.safetensors")
+    save(tmp_path, 1)
+    assert (left.exists(), used.exists()) == (False, True)
+    file.close()
+
+
 def test_a_file_that_is_taken_for_abandoned_too_early_is_made_again(tmp_path, monkeypatch) -> None:
     original, removed = folder._lock, []
 

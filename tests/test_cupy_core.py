@@ -15,7 +15,7 @@ from cupy_standin import MODULES, late, ndarray, waiting
 from specs import CASES, Spec, case_id
 
 import arrayopt as optim
-from arrayopt import checkpoint, clip_grad, lr_scheduler, namespace, swa_utils
+from arrayopt import checkpoint, clip_grad, interop, lr_scheduler, namespace, swa_utils
 from arrayopt.demo.model import BatchNorm
 
 RNG = np.random.default_rng
@@ -319,6 +319,23 @@ def test_states_are_saved_and_loaded(cupy: Any, tmp_path: Any) -> None:
         for each in others:
             same(each, array.get())
     assert type(restored.state[restored.param_groups[0]["params"][0]]["exp_avg"]) is cupy.ndarray
+
+
+def test_states_move_to_other_libraries(cupy: Any) -> None:
+    host = draw("float32", 0)
+    device = [*map(cupy.asarray, host)]
+    ours, theirs = optim.Adam(host, lr=0.1), optim.Adam(device, lr=0.1)
+    grads = draw("float32", 1)
+    ours.step(grads=grads)
+    theirs.step(grads=[*map(cupy.asarray, grads)])
+    moved = optim.Adam([array.copy() for array in host])
+    moved.load_state_dict(theirs.state_dict())
+    tensors = interop.to_torch(theirs)["state"]
+    for number, expected in ours.state_dict()["state"].items():
+        found = moved.state_dict()["state"][number]
+        for name in ("exp_avg", "exp_avg_sq"):
+            same(found[name], expected[name])
+            same(tensors[number][name].numpy(), expected[name])
 
 
 def test_a_checkpoint_brings_an_array_to_the_host_in_pieces(cupy: Any) -> None:

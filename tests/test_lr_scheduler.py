@@ -931,6 +931,32 @@ def test_a_list_of_values_has_none_for_a_group_that_is_added(name):
     assert scheduler.last_epoch == 0
 
 
+@pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR", "LambdaLR", "ReduceLROnPlateau"])
+def test_a_chain_steps_as_a_whole_or_not_at_all(name):
+    """The last member cannot take the step, which the first one must not have taken, then."""
+    listed, value = {
+        "CyclicLR": ("max_lr", 0.5),
+        "OneCycleLR": ("max_lr", 0.5),
+        "LambdaLR": ("lr_lambda", lambda step: 0.5),
+        "ReduceLROnPlateau": ("min_lr", 0.1),
+    }[name]
+    arguments = {**SIMPLE.get(name, {}), listed: [value]}
+    opt = ours([1.0])
+    first = lr_scheduler.StepLR(opt, 1)
+    chain = lr_scheduler.ChainedScheduler([first, find(name)(opt, **arguments)])
+    opt.step()
+    if name == "ReduceLROnPlateau":
+        for metric in ("low", np.ones(3), None):
+            with pytest.raises(TypeError, match=r"ReduceLROnPlateau: expected a .*metric"):
+                chain.step(metric)
+            assert (first.last_epoch, chain.last_epoch) == (0, 0)
+    opt.add_param_group({"params": [np.ones(1)], "lr": 0.3})
+    before = rates_of(opt)
+    with pytest.raises(RuntimeError, match=r"1 entries, but the optimizer now has 2.*append"):
+        chain.step(1.0)
+    assert (rates_of(opt), first.last_epoch, chain.last_epoch) == (before, 0, 0)
+
+
 # What is checked when a scheduler is made
 
 BAD = [
@@ -1082,7 +1108,7 @@ def test_bad_members_are_errors(name):
         opt.step()
         step.step()
         with pytest.raises(ValueError, match=r"at the same step, but got \[0, 1\]"):
-            make(opt, [step, lr_scheduler.StepLR(opt, 3)], None)
+            make(opt, iter([step, lr_scheduler.StepLR(opt, 3)]), None)
 
 
 def test_what_is_said_of_bad_lists_and_members():
@@ -1101,7 +1127,7 @@ def test_what_is_said_of_bad_lists_and_members():
     nested_one = lr_scheduler.ChainedScheduler([one, step])
     for member in (one, nested_one, lr_scheduler.SequentialLR(opt, [step, one], [0])):
         with pytest.raises(ValueError, match=r"a turn of at most 11 steps.*but got 12"):
-            lr_scheduler.SequentialLR(opt, [member, step], [12])
+            lr_scheduler.SequentialLR(opt, iter([member, step]), [12])
         lr_scheduler.SequentialLR(opt, [member, step], [11])
     warmed = lr_scheduler.SequentialLR(opt, [step, one], [5])
     with pytest.raises(ValueError, match=r"at most 16 steps.*but got 17"):
@@ -1212,11 +1238,51 @@ def test_epoch_is_deprecated_and_jumps():
     scheduler.step()
     assert rates_of(opt) == [0.0625]
     plateau = lr_scheduler.ReduceLROnPlateau(opt)
-    with pytest.warns(UserWarning, match="epoch parameter"):
+    with pytest.warns(UserWarning, match=r"epoch parameter of ReduceLROnPlateau\.step"):
         plateau.step(1.0, 7)
     assert plateau.last_epoch == 7
     with pytest.warns(UserWarning, match="please use `get_last_lr"):
         assert scheduler.get_lr() == [0.0625]
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "WarmupLR"])
+def test_last_epoch_may_be_an_integer_of_numpy(name):
+    arguments = {**SIMPLE, "WarmupLR": {"warmup_steps": 9}}[name]
+    states = []
+    for last_epoch in (5, np.int64(5)):
+        opt = ours()
+        for group in opt.param_groups:
+            group["initial_lr"] = group["lr"]
+        states.append(find(name)(opt, **arguments, last_epoch=last_epoch).state_dict())
+    assert repr(states[0]) == repr(states[1])  # which tells np.int64(6) from 6
+
+
+@pytest.mark.parametrize("name", ["LinearLR", "CosineAnnealingWarmRestarts", "ReduceLROnPlateau"])
+def test_epoch_may_be_an_integer_of_numpy(name):
+    states = []
+    for epoch in (9, np.int64(9)):
+        opt = ours()
+        scheduler = find(name)(opt, **SIMPLE.get(name, {}))
+        opt.step()
+        arguments = {"metrics": 1.0} if name == "ReduceLROnPlateau" else {}
+        if name == "CosineAnnealingWarmRestarts":  # where it is not deprecated
+            scheduler.step(epoch=epoch)
+        else:
+            with pytest.warns(UserWarning, match="epoch parameter"):
+                scheduler.step(epoch=epoch, **arguments)
+        states.append(scheduler.state_dict())
+    assert repr(states[0]) == repr(states[1])
+
+
+def test_a_scale_of_numpys_gives_rates_of_python():
+    opt = ours()
+    scheduler = lr_scheduler.CyclicLR(opt, 0.1, 1.0, 5, scale_fn=lambda x: np.exp(-x))
+    opt.step()
+    scheduler.step()
+    assert [type(group["lr"]) for group in opt.param_groups] == [float, float]
+    assert [type(group["momentum"]) for group in opt.param_groups] == [float, float]
+    height = math.exp(-1) / 5  # of the first cycle, after one of five steps
+    assert rates_of(opt) == pytest.approx([0.1 + 0.9 * height] * 2, rel=1e-14)
 
 
 @pytest.mark.parametrize("mult", [1, 2, 3])
@@ -1265,8 +1331,22 @@ def test_lr_at_takes_steps_of_any_dtype(name, dtype):
 
 
 def test_lr_at_takes_numbers_only():
-    with pytest.raises(ValueError, match="t: expected steps that are numbers"):
-        lr_scheduler.StepLR(ours(), 3).lr_at(["a"])
+    scheduler = lr_scheduler.StepLR(ours(), 3)
+    for bad in (["a"], [None], [1j]):
+        with pytest.raises(ValueError, match="t: expected steps that are numbers"):
+            scheduler.lr_at(bad)
+    for bad in ("a", None, 1j, True, np.array(None)):
+        with pytest.raises(ValueError, match=r"t: expected a number in \[0, inf\), but got"):
+            scheduler.lr_at(bad)
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, "nested"])
+def test_lr_at_has_no_step_at_infinity(name):
+    opt = ours()
+    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE[name])
+    for bad in (math.inf, [1.0, math.inf]):
+        with pytest.raises(ValueError, match=r"t: expected .* in \[0, inf\), but got"):
+            scheduler.lr_at(bad)
 
 
 @pytest.mark.parametrize("name", [*SIMPLE, "nested"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from functools import cache
 
 import numpy as np
@@ -311,6 +312,31 @@ def test_attributes_are_copied_when_they_are_saved_and_loaded():
         assert target.seen == [1]
         target.seen.append(3)
         assert state == saved
+
+
+@pytest.mark.parametrize("cls", [L.LambdaLR, L.MultiplicativeLR])
+def test_what_a_method_belongs_to_is_not_copied(cls):
+    class Trainer:
+        def __init__(self):
+            self.lock = threading.Lock()  # which cannot be copied
+
+        def rate(self, step):
+            return 0.5
+
+    state = cls(numpys(), Trainer().rate).state_dict()
+    cls(numpys(), Trainer().rate).load_state_dict(state)
+
+
+def test_a_scheduler_of_ones_own_may_call_its_attributes_anything():
+    class Own(L.StepLR):
+        def __init__(self, optimizer, value):
+            self._exact = self._memo = self._plan = self._sorted = value
+            super().__init__(optimizer, 3)
+
+    source, target = Own(numpys(), [1]), Own(numpys(), [2])
+    target.load_state_dict(source.state_dict())
+    for name in ("_exact", "_memo", "_plan", "_sorted"):
+        assert getattr(target, name) == [1]
 
 
 def test_attributes_that_nothing_can_take_are_an_error_and_change_nothing():

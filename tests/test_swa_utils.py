@@ -826,7 +826,7 @@ def test_functions_check_their_arguments():
         multi([average], [average, average], 1)
     with pytest.raises(ValueError, match=r"average 0: expected shape \(2,\), but got \(3,\)"):
         multi([average], [np.ones(3)], 1)
-    with pytest.raises(ValueError, match="counts steps, but got -1"):
+    with pytest.raises(ValueError, match=r"num_averaged: expected a non-negative .* got -1"):
         multi([average], [np.ones(2)], -1)
     with pytest.raises(TypeError, match="expected a number"):
         multi([average], [np.ones(2)], "1")

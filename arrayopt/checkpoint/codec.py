@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.checkpoint.host import Source, dtype_name, host_dtype, memory_of, problem
-from arrayopt.namespace import Array, is_array, library
+from arrayopt.checkpoint.host import Source, host_dtype, memory_of, problem
+from arrayopt.namespace import Array, dtype_name, is_array, library
 
 __all__ = ["Encoder", "decode"]
 
@@ -109,13 +109,19 @@ class Encoder:
         memory = memory_of(array)
         name = self._names.get(memory)
         if name is None:
-            name = ".".join(map(str, path))
-            name = plain = name.encode(errors="backslashreplace").decode()  # half a surrogate pair
-            while name in self.arrays:  # keys may hold dots
-                name = f"{plain}#{len(self.arrays)}"
-            self._names[memory] = name
+            name = self._names[memory] = self._new_name(path)
             self.arrays[name] = array
         return {"$": "array", "name": name, "dtype": dtype_name(array), "library": library(array)}
+
+    def _new_name(self, path: Path) -> str:
+        """The name of a place, numbered where another array has it already: keys may hold dots."""
+        # (half of a surrogate pair has no UTF-8)
+        plain = ".".join(map(str, path)).encode(errors="backslashreplace").decode()
+        name, number = plain, 1
+        while name in self.arrays:
+            number += 1
+            name = f"{plain}#{number}"
+        return name
 
 
 def _place(path: Path) -> str:

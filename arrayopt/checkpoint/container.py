@@ -67,7 +67,7 @@ class Container:
         self.path = path
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
         try:
-            self._read_header(path)
+            self._read_header()
         except BaseException:
             self.close()
             raise
@@ -86,7 +86,7 @@ class Container:
         """The error that the file is damaged."""
         return DamagedCheckpoint(f"{self.path} is no whole checkpoint: {why}")
 
-    def _read_header(self, path: Path) -> None:
+    def _read_header(self) -> None:
         size = os.fstat(self._file.fileno()).st_size
         prefix = bytearray(min(8, size))
         self.read_at(memoryview(prefix), 0)
@@ -103,7 +103,7 @@ class Container:
             raise self.damaged("its header has changed since it was written")
         safetensors = layout.require("safetensors")
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
+            with safetensors.safe_open(self.path, framework="numpy") as file:
                 metadata = file.metadata()
                 shown = [(name, file.get_slice(name)) for name in file.offset_keys()]
                 table = [(name, one.get_dtype(), one.get_shape()) for name, one in shown]
@@ -114,7 +114,7 @@ class Container:
         content = json.loads(metadata["arrayopt"])
         if content["version"] != layout.VERSION:
             raise ValueError(
-                f"{path}: expected version {layout.VERSION} of the layout, but got "
+                f"{self.path}: expected version {layout.VERSION} of the layout, but got "
                 f"{content['version']}; a later arrayopt has written it"
             )
         self.content = content["content"]

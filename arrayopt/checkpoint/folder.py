@@ -113,9 +113,11 @@ def _remove_abandoned(folder: Path) -> None:
     for name in os.listdir(folder):
         if name.startswith(".") and name.endswith(_TEMPORARY):
             path = folder / name
-            # It is another process's as long as that lives (on Windows, an open file stays).
+            # It is another process's as long as that lives.
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 _lock(file, wait=False)
+                if fcntl is None:  # Windows removes no file that anybody has open
+                    file.close()
                 path.unlink()
 
 

@@ -10,7 +10,7 @@ import array_api_compat as compat
 import numpy as np
 
 from arrayopt.extras import require
-from arrayopt.namespace import Array, detach, is_masked, is_sparse
+from arrayopt.namespace import Array, detach, dtype_name, is_masked, is_sparse
 from arrayopt.tensors import as_array, as_tensor
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "EXTRA",
     "Source",
     "at_home",
-    "dtype_name",
     "host_dtype",
     "memory_of",
     "problem",
@@ -55,12 +54,6 @@ _HOMES = {
     "jax": "jax.numpy",
     "torch": "torch",
 }
-
-
-def dtype_name(array: Array) -> str:
-    """The name of a dtype in every library, as ``"float32"``; its byte order is not part of it."""
-    dtype = array.dtype
-    return str(dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2])
 
 
 def host_dtype(name: str) -> np.dtype[Any]:

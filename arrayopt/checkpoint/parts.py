@@ -11,13 +11,12 @@ from typing import Any
 
 from arrayopt.checkpoint.codec import Encoder, decode
 from arrayopt.checkpoint.container import Container, DamagedCheckpoint
-from arrayopt.checkpoint.host import dtype_name
 from arrayopt.lr_scheduler import LRScheduler
-from arrayopt.namespace import Array, convert, fill, is_array, is_writeable
+from arrayopt.namespace import Array, convert, dtype_name, fill, is_array, is_writeable
 from arrayopt.optimizer import Optimizer
 from arrayopt.parameter import Module, mismatch
 from arrayopt.swa_utils import AveragedModel
-from arrayopt.swa_utils.trees import Slot, Tree, is_foreign
+from arrayopt.swa_utils.trees import Slot, Tree, differences, is_foreign
 
 __all__ = ["PARTS", "Plan", "carry_out", "check_kind", "encode", "original", "plan"]
 
@@ -146,7 +145,7 @@ def original(container: Container) -> Callable[[str, str, str], Array]:
 
 
 def _plan_model(model: Any, saved: Any, container: Container) -> Plan:
-    """Its arrays are read where they are."""
+    """A model: its arrays are read into the memory that they have."""
     values: dict[str, Any] = decode(saved, container.stored)
     if isinstance(model, Module):
         entries = dict(model._entries())
@@ -161,22 +160,14 @@ def _plan_model(model: Any, saved: Any, container: Container) -> Plan:
         known = True
     if not known:
         return _plan_unknown(model, decode(saved, original(container)))
-    problems = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (
-            ("missing", [name for name in entries if name not in values]),
-            ("unexpected", [name for name in values if name not in entries]),
-        )
-        if names
-    ]
-    pairs = [(entry, values[name]) for name, entry in entries.items() if name in values]
-    names = [name for name in entries if name in values]
-    problems += [f"{name}: {why}" for name, pair in zip(names, pairs) if (why := _misfit(*pair))]
+    pairs = {name: (entry, values[name]) for name, entry in entries.items() if name in values}
+    problems = differences(entries, values)
+    problems += [f"{name}: {why}" for name, pair in pairs.items() if (why := _misfit(*pair))]
     if problems:
         raise ValueError("; ".join(problems))
 
     def carry_out() -> None:
-        for entry, value in pairs:
+        for entry, value in pairs.values():
             if is_writeable(entry.data):
                 fill(entry.data, value)
             else:
@@ -212,6 +203,8 @@ def _plan_other(owner: Any, saved: Any, container: Container) -> Plan:
 
 
 def _leave_in_file(container: Container) -> Callable[[str, str, str], Any]:
+    """A function that leaves arrays in the file, but for those that are numbers."""
+
     def fetch(*key: str) -> Any:
         stored = container.stored(*key)
         return stored if stored.shape else stored.original()

@@ -11,21 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayopt.extras import require
-from arrayopt.namespace import Array, convert, is_array, is_sparse, library
+from arrayopt.namespace import Array, convert, dtype_name, is_array, is_sparse, library
 
 __all__ = ["map_arrays", "need", "to_numpy", "to_tensor"]
 
 
 def need(name: str, caller: str) -> Any:
-    """The module of a library; see `require`."""
+    """The module of a library; see `require`. JAX is part of the extra for optax."""
     return require(name, f"{caller} needs", "optax" if name == "jax" else name)
-
-
-def dtype_name(array: Array) -> str:
-    """The name of the dtype of an array, which is the same in all libraries."""
-    if library(array) == "torch":
-        return str(array.dtype).removeprefix("torch.")
-    return np.asarray(array).dtype.name
 
 
 def to_numpy(array: Array) -> NDArray[Any]:

@@ -118,7 +118,7 @@ def _complete(
     group: Mapping[str, Any],
     params: Mapping[int, Array],
 ) -> None:
-    """Make the state of a parameter that we make when it is needed, and torch before."""
+    """Add what torch keeps of a parameter from the beginning, and we when it is needed."""
     entry = state.get(number)
     if not entry and cls is not algorithms.Adagrad:
         return

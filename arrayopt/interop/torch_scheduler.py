@@ -20,7 +20,7 @@ _TORCHS_OWN = {"_is_initial": False, "_get_lr_called_within_step": False}
 #: What we save of a scheduler, whichever it is, and torch does not.
 _OURS = frozenset({"changed_groups", "lr", "momentum", "optimizer_steps"})
 
-#: What we save of those that have an entry, and torch does not.
+#: What we save beside of a scheduler that has a certain entry, and torch does not.
 _OURS_OF = {
     "_schedule_phases": {
         "max_lrs",

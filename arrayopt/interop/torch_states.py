@@ -37,7 +37,7 @@ def from_torch(source: Any) -> dict[str, Any]:
     Raises
     ------
     TypeError
-        If `source` is neither.
+        If `source` is none of these.
     ValueError
         If it is an optimizer of an algorithm that there is not here, or a group has an option that
         changes the algorithm and is not known here.
@@ -112,7 +112,7 @@ def to_torch(source: Any) -> dict[str, Any]:
     Raises
     ------
     TypeError
-        If `source` is neither.
+        If `source` is none of these.
     ValueError
         If there is nothing in torch that it could become: an option that the installed version
         does not have (``decoupled_weight_decay`` of Adam before 2.7), a `ReduceLROnPlateau` within

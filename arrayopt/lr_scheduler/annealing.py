@@ -15,7 +15,7 @@ __all__ = ["Annealing"]
 
 
 class Annealing(LRScheduler):
-    """The base rate, then a way to a last rate, at which it stays.
+    """A rate that goes from the base rate to a last one, and stays there.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Annealing(LRScheduler):
     anneal_epochs : int
         The step at which it is reached; 0 for at once.
     anneal_strategy : {"cos", "linear"}
-        The form of the way.
+        The shape of the annealing: half a cosine, or a line.
     last_epoch : int, default -1
         The schedule begins at step ``last_epoch + 1``.
 
@@ -50,7 +50,6 @@ class Annealing(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         entries = per_group(self._name, last_lr, rates.check_optimizer(optimizer))
-        self.optimizer = optimizer
         self._per_group("last_lrs", last_lr, [check_number(self._name, v, 0) for v in entries])
         self._anneal_strategy = check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.anneal_epochs = check_integer("anneal_epochs", anneal_epochs, 0)

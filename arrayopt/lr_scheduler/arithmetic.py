@@ -8,7 +8,7 @@ are those of the C library, element by element.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from operator import getitem
 from types import SimpleNamespace
@@ -35,23 +35,26 @@ def _power(base: float, exponent: float) -> float:
         return math.inf
 
 
-def _each(function: Callable[..., float], arguments: int = 1) -> Callable[..., Any]:
+def _of_one(function: Callable[[float], Any], number: float) -> Any:
+    """What `function` returns, which may be a scalar of NumPy, as a Python number."""
+    return python_number(function(number))
+
+
+def _each(function: Callable[..., Any], arguments: int = 1) -> Callable[..., Any]:
     """`function` of numbers as a function of arrays, which are broadcast."""
     vectorized = np.frompyfunc(lambda *numbers: python_number(function(*numbers)), arguments, 1)
     return lambda *arrays: np.asarray(vectorized(*arrays), dtype=float)
 
 
-def _search(side: str) -> Callable[[Sequence[float], Any], Any]:
-    return lambda ordered, x: np.searchsorted(np.asarray(ordered, dtype=float), x, side=side)  # type: ignore[call-overload]
+def _up_to(ordered: Sequence[float], x: Any) -> Any:
+    return np.searchsorted(np.asarray(ordered, dtype=float), x, side="right")
 
 
-#: For a step that is a Python number. `below` and `up_to` count the entries of a sorted list that
-#: are less than a number, and not more; `pick` takes an entry of a list.
+#: For a step that is a Python number. `each` calls a function of the user's own; `up_to` counts the
+#: entries of a sorted list that are not larger than a number; `pick` takes an entry of a list.
 NUMBERS = SimpleNamespace(
-    any=bool,
-    below=bisect_left,
     cos=math.cos,
-    each=lambda function: function,
+    each=_of_one,
     floor=math.floor,
     minimum=min,
     pick=getitem,
@@ -62,14 +65,12 @@ NUMBERS = SimpleNamespace(
 
 #: For steps that are a NumPy array.
 ARRAYS = SimpleNamespace(
-    any=np.any,
-    below=_search("left"),
     cos=_each(math.cos),
-    each=_each,
+    each=lambda function, numbers: _each(function)(numbers),
     floor=lambda x: np.floor(x).astype(int),
     minimum=np.minimum,
     pick=lambda entries, index: np.asarray(entries, dtype=float)[index],
     power=_each(_power, 2),
-    up_to=_search("right"),
+    up_to=_up_to,
     where=np.where,
 )

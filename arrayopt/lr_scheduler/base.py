@@ -1,4 +1,11 @@
-"""The base class of every scheduler: how a schedule is evaluated, stepped, saved and loaded."""
+"""The base class of every scheduler: how a schedule is evaluated, stepped, saved and loaded.
+
+The closed form, `_rates`, gives the rates of any step, and changes nothing. `_advance` goes to the
+next step, and `_jump` to any: they set the rates of the closed form, and keep them as `_closed`.
+Where `_advance` finds other rates in the optimizer than these, it changes them in proportion
+(`_follow`). `_next` tells what a step would make of given rates: what is composed of schedulers is
+evaluated by it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ import html
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,25 +26,7 @@ from arrayopt.lr_scheduler.checks import check_last_epoch
 from arrayopt.lr_scheduler.curve import svg
 from arrayopt.options import check_number, python_number
 
-__all__ = ["EPOCH_WARNING", "LRScheduler"]
-
-#: Attributes that `LRScheduler.state_dict` leaves out: they are found again.
-_DERIVED = frozenset(
-    {
-        "optimizer",
-        "_closed",
-        "_dynamic_threshold",
-        "_chained",
-        "_exact",
-        "_latest",
-        "_memo",
-        "_plan",
-        "_schedulers",
-        "_shared",
-        "_sorted",
-        "_steps_before",
-    }
-)
+__all__ = ["LRScheduler", "Memory"]
 
 #: What torch's schedulers save beside, and nobody needs.
 _TORCHS_OWN = frozenset({"_is_initial", "_get_lr_called_within_step", "verbose"})
@@ -47,16 +37,15 @@ _OF_THE_WHOLE = frozenset({"lr", "momentum", "optimizer_steps"})
 #: Entries of a state that are not attributes of that name.
 _NO_ATTRIBUTES = _TORCHS_OWN | _OF_THE_WHOLE | {"_schedulers", "changed_groups"}
 
-_ORDER = (
+_ORDER_WARNING = (
     "lr_scheduler.step() was called before optimizer.step(): the first rate of the schedule is "
     "never used. Call optimizer.step() first, and lr_scheduler.step() after it."
 )
-#: What deprecated arguments warn of.
-EPOCH_WARNING = (
+
+_EPOCH_WARNING = (
     "The epoch parameter of lr_scheduler.step() is deprecated: step() without it goes to the next "
     "step. With it, the closed form is set, whatever the rate was before."
 )
-
 
 #: What `LRScheduler._next` has to know of the step before.
 Memory = dict["LRScheduler", list[float] | None]
@@ -130,14 +119,23 @@ class LRScheduler:
     #: Whether the momentum is scheduled as well.
     cycle_momentum: bool = False
 
+    #: Attributes that `state_dict` leaves out: they are found again.
+    _derived: ClassVar[frozenset[str]] = frozenset(
+        {"optimizer", "_closed", "_latest", "_schedulers", "_shared", "_steps_before"}
+    )
+
     #: The members of a composed scheduler.
     _schedulers: Any = ()
 
-    #: The rates of the closed form at the present step, for those groups that have them: NaN for
-    #: one whose rate somebody has changed; None if all are such.
+    #: The names of the lists that have an entry for each group, and the one value that the entries
+    #: were made of; None if they were given one by one.
+    _shared: Mapping[str, Any] = MappingProxyType({})
+
+    #: The rates of the closed form at the present step; NaN for a group whose rate somebody has
+    #: changed, and None if that is every group.
     _closed: list[float] | None
 
-    #: The last step at which such rates were changed further, and the multiplier of then.
+    #: Where it is None: the last step that was taken, and the multiplier of then.
     _latest: tuple[Any, float] = (None, 1.0)
 
     #: Whether the rates come from a ``get_lr`` that is written for torch, which reads these.
@@ -147,10 +145,10 @@ class LRScheduler:
 
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         self.optimizer = rates.check_optimizer(optimizer)
-        check_last_epoch(last_epoch, optimizer)
+        last_epoch = check_last_epoch(last_epoch, optimizer)
         if last_epoch == -1:
             for group in optimizer.param_groups:
-                group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+                rates.keep_initial(group)
         self.base_lrs = [self._base(*pair) for pair in enumerate(optimizer.param_groups)]
         self.last_epoch = last_epoch
         self._step_count = 0
@@ -220,16 +218,14 @@ class LRScheduler:
         return self._evaluate(self._momenta, t) if self._cycles() else None
 
     def _evaluate(self, function: Callable[[Any, Steps], list[Any]], t: Any) -> Any:
-        if isinstance(t, int | float):
-            check_number("t", t, 0)
-            return function(NUMBERS, t)
-        steps = np.asarray(t)
-        if steps.ndim == 0:
-            return self._evaluate(function, python_number(t))
-        if steps.size and steps.dtype.kind not in "biuf":
+        steps = None if isinstance(t, int | float) else np.asarray(t)
+        if steps is None or steps.ndim == 0:
+            return function(NUMBERS, check_number("t", t, 0))
+        if steps.dtype.kind not in "biuf":
             raise ValueError(f"t: expected steps that are numbers, but got {steps.dtype}")
-        if steps.size and not steps.min() >= 0:
-            raise ValueError(f"t: expected steps that are not negative, but got {steps.min()}")
+        outside = steps[~(np.isfinite(steps) & (steps >= 0))]
+        if outside.size:
+            raise ValueError(f"t: expected steps in [0, inf), but got {outside[0]}")
         values = function(ARRAYS, steps.astype(float if steps.dtype.kind == "f" else np.int64))
         return np.stack([np.broadcast_to(np.asarray(v, dtype=float), steps.shape) for v in values])
 
@@ -304,7 +300,7 @@ class LRScheduler:
         missing = len(self.optimizer.param_groups) - len(values)
         if missing <= 0:
             return values
-        if name not in self._shared:
+        if self._shared[name] is None:
             raise RuntimeError(
                 f"{type(self).__name__}: {name} has {len(values)} entries, but the optimizer now "
                 f"has {len(self.optimizer.param_groups)} parameter groups; append to "
@@ -314,11 +310,9 @@ class LRScheduler:
 
     def _per_group(self, name: str, value: Any, entries: list[Any]) -> None:
         """Keep `entries` under a name, and the one value that they were made of, if it was one."""
-        if "_shared" not in vars(self):
-            self._shared: dict[str, Any] = {}
         setattr(self, name, entries)
-        if not isinstance(value, list | tuple):
-            self._shared[name] = entries[0] if entries else value
+        one = None if isinstance(value, list | tuple) else entries[0] if entries else value
+        self._shared = {**self._shared, name: one}
 
     # Going on
 
@@ -343,13 +337,13 @@ class LRScheduler:
         """
         if epoch is not None:
             check_number("epoch", epoch, 0)
-            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
+            warnings.warn(_EPOCH_WARNING, UserWarning, stacklevel=2)
         if self._step_count == 1:
             self._warn_if_too_early()
         if epoch is None:
             self._advance()
         else:
-            self._jump(epoch)
+            self._jump(python_number(epoch))
         self._step_count += 1
 
     def get_last_lr(self) -> list[Any]:
@@ -380,27 +374,28 @@ class LRScheduler:
     def _warn_if_too_early(self) -> None:
         taken = rates.taken(self.optimizer)
         if taken is not None and taken == self._steps_before:
-            warnings.warn(_ORDER, UserWarning, stacklevel=3)
+            warnings.warn(_ORDER_WARNING, UserWarning, stacklevel=3)
 
     def _ready(self, metrics: Any) -> None:
         """Raise, before anything changes, if the next step cannot be taken."""
+        for name in self._shared:
+            self._all(name)
 
     def _advance(self, metrics: Any = None) -> None:
         """Go to the next step."""
-        step, groups = self.last_epoch + 1, self.optimizer.param_groups
+        step = self.last_epoch + 1
         if self._torchs_get_lr:
             self._ask_get_lr(step)
-            return
-        if not self.chainable:
+        elif not self.chainable:
             self._jump(step)
-            return
-        new, closed = self._follow(step, rates.read_all(groups))
-        self._set(step, new, closed)
+        else:
+            new, closed = self._follow(step, rates.read_all(self.optimizer.param_groups))
+            self._set(step, new, closed)
 
     def _follow(self, step: int, present: list[float]) -> tuple[list[float], list[float] | None]:
         """The rates of the next step, where they are `present` ones before, and its `_closed`."""
         known, own = len(self.base_lrs), self._closed
-        if own is None and known == len(present):
+        if own is None and known == len(present):  # somebody has changed all
             after = self._after(step)
             new = self._in_proportion(step, after, present, known)
             self._latest = step, after
@@ -425,11 +420,11 @@ class LRScheduler:
         multiplier = self.multiplier(NUMBERS, step)
         return self._scaled(bases, multiplier), multiplier
 
-    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
-        """Go to a step without acting; the multiplier of then, and what `rate` becomes."""
+    def _advance_silently(self, step: int, present: list[float]) -> tuple[float, list[float]]:
+        """Go to a step without acting; the multiplier of then, and what `present` rates become."""
         multiplier = self.multiplier(NUMBERS, step)
         self.last_epoch, self._closed = step, [base * multiplier for base in self.base_lrs]
-        self._last_lr = [before * multiplier for before in rate]
+        self._last_lr = [rate * multiplier for rate in present]
         return multiplier, self._last_lr
 
     def _jump(self, step: Any, start: list[float] | None = None) -> None:
@@ -446,7 +441,7 @@ class LRScheduler:
         """Be at a step, with new rates and a new `_closed`."""
         groups = self.optimizer.param_groups
         self.last_epoch, self._closed, self._last_lr = step, closed, new
-        if rates.write_all(groups, new):
+        if rates.write_all(groups, new):  # an array of float32 holds another number
             self._last_lr = self._closed = rates.read_all(groups)
             if new is not closed:
                 self._closed = closed and [rates.stored(*pair) for pair in zip(groups, closed)]
@@ -543,7 +538,7 @@ class LRScheduler:
             self._add_group(group, number)
 
     def _add_group(self, group: Group, number: int) -> None:
-        group.setdefault("initial_lr", rates.like(rates.read(group), group["lr"]))
+        rates.keep_initial(group)
         own = [math.nan] * len(self.base_lrs) if self._closed is None else self._closed
         self.base_lrs = [*self.base_lrs, self._base(number, group)]
         self._closed = [*own, self.base_lrs[-1]]
@@ -602,7 +597,7 @@ class LRScheduler:
 
     def _state(self) -> dict[str, Any]:
         """The state without what concerns the optimizer."""
-        state = {key: _copied(value) for key, value in vars(self).items() if key not in _DERIVED}
+        state = {k: _copied(value) for k, value in vars(self).items() if k not in self._derived}
         if changed := self._changed_groups():
             state["changed_groups"] = changed
         if self._schedulers:
@@ -625,14 +620,14 @@ class LRScheduler:
         """Raise if `state` cannot be loaded."""
         if not isinstance(state, Mapping):
             raise TypeError(f"state_dict must be a dict, but got {type(state).__name__}")
-        missing = sorted(self._state().keys() - state.keys() - self._optional())
+        own, optional = self._state().keys(), self._optional()
+        missing = sorted(own - state.keys() - optional)
         if missing:
             raise KeyError(
                 f"the state_dict of a {type(self).__name__} has {missing}, which this one lacks; "
                 f"it has {sorted(state)}"
             )
-        known = self._state().keys() | self._optional() | _TORCHS_OWN | _OF_THE_WHOLE
-        unknown = sorted(state.keys() - known)
+        unknown = sorted(state.keys() - own - optional - _TORCHS_OWN - _OF_THE_WHOLE)
         if unknown and type(self).__module__.startswith("arrayopt."):  # others may add their own
             raise KeyError(
                 f"the state_dict of a {type(self).__name__} has no {unknown}, which this one has"
@@ -657,8 +652,7 @@ class LRScheduler:
         """Load a state that has been checked."""
         for member, its in zip(self._schedulers, state.get("_schedulers", ())):
             member._restore(its)
-        for name in ("_latest", "_memo"):
-            vars(self).pop(name, None)
+        vars(self).pop("_latest", None)
         for key, value in state.items():
             if key not in _NO_ATTRIBUTES:
                 setattr(self, key, _copied(value))

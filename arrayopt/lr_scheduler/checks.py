@@ -7,15 +7,11 @@ from typing import Any
 
 from arrayopt.options import check_integer
 
-__all__ = [
-    "check_last_epoch",
-    "check_milestones",
-    "per_group",
-]
+__all__ = ["check_last_epoch", "check_milestones", "per_group"]
 
 
-def check_last_epoch(last_epoch: int, optimizer: Any) -> None:
-    """Raise if a schedule of this optimizer cannot begin after that step.
+def check_last_epoch(last_epoch: Any, optimizer: Any) -> int:
+    """`last_epoch` as a Python integer, if a schedule of this optimizer can begin after that step.
 
     Raises
     ------
@@ -24,13 +20,14 @@ def check_last_epoch(last_epoch: int, optimizer: Any) -> None:
     KeyError
         If it is a step, and a group does not tell its initial rate.
     """
-    check_integer("last_epoch", last_epoch, -1)
-    for number, group in enumerate(optimizer.param_groups if last_epoch >= 0 else ()):
+    step = check_integer("last_epoch", last_epoch, -1)
+    for number, group in enumerate(optimizer.param_groups if step >= 0 else ()):
         if "initial_lr" not in group:
             raise KeyError(
-                f"param_groups[{number}] has no 'initial_lr', which last_epoch={last_epoch} "
+                f"param_groups[{number}] has no 'initial_lr', which last_epoch={step} "
                 "needs: load the optimizer's state first, or leave last_epoch at -1 to begin"
             )
+    return step
 
 
 def check_milestones(milestones: Iterable[Any]) -> list[int]:
@@ -49,8 +46,8 @@ def check_milestones(milestones: Iterable[Any]) -> list[int]:
     return steps
 
 
-def per_group(name: str, value: Any, optimizer: Any) -> list[Any]:
-    """One entry for each group: `value` itself, if it is a list, or copies of the one number.
+def per_group(name: str, value: Any, optimizer: Any, what: str = "values") -> list[Any]:
+    """One entry for each group: those of `value`, if it is a list, or else `value` itself.
 
     Raises
     ------
@@ -62,7 +59,7 @@ def per_group(name: str, value: Any, optimizer: Any) -> list[Any]:
         return [value] * groups
     if len(value) != groups:
         raise ValueError(
-            f"{name}: expected {groups} values, one for each of optimizer.param_groups, but got "
+            f"{name}: expected {groups} {what}, one for each of optimizer.param_groups, but got "
             f"{len(value)}"
         )
     return list(value)

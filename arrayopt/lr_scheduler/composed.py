@@ -21,7 +21,7 @@ __all__ = ["ChainedScheduler", "SequentialLR"]
 
 
 class _Composed(LRScheduler):
-    """What has members."""
+    """A scheduler that is made of others, its members."""
 
     _schedulers: list[LRScheduler]
 
@@ -167,7 +167,7 @@ class SequentialLR(_Composed):
         milestones: Sequence[int],
         last_epoch: int = -1,
     ) -> None:
-        check_integer("last_epoch", last_epoch, -1)
+        last_epoch = check_integer("last_epoch", last_epoch, -1)
         self._begin(rates.check_optimizer(optimizer), schedulers)
         self._milestones = check_milestones(milestones)
         if len(self._milestones) != len(self._schedulers) - 1:
@@ -175,7 +175,8 @@ class SequentialLR(_Composed):
                 f"milestones: expected {len(self._schedulers) - 1}, one fewer than schedulers, but "
                 f"got {len(self._milestones)}"
             )
-        for member, begin, end in zip(schedulers, [0, *self._milestones], self._milestones):
+        begins = [0, *self._milestones]
+        for member, begin, end in zip(self._schedulers, begins, self._milestones):
             if end - begin - 1 > member._budget():
                 raise ValueError(
                     f"milestones: expected a turn of at most {member._budget() + 1} steps for the "
@@ -190,7 +191,10 @@ class SequentialLR(_Composed):
 
     def _turn(self, step: Any) -> tuple[LRScheduler, int]:
         """The member whose turn it is, and the step at which its turn began."""
-        number = NUMBERS.up_to(self._milestones, step)
+        return self._turn_of(NUMBERS.up_to(self._milestones, step))
+
+    def _turn_of(self, number: int) -> tuple[LRScheduler, int]:
+        """The member of a number, and the step at which its turn begins."""
         return self._schedulers[number], self._milestones[number - 1] if number else 0
 
     def _start(
@@ -216,10 +220,8 @@ class SequentialLR(_Composed):
         table = np.empty((length, *t.shape))
         for number in np.unique(turns):
             here = turns == number
-            begin = self._milestones[number - 1] if number else 0
-            for row, values in zip(
-                table, function(self._schedulers[number], begin, xp, t[here] - begin)
-            ):
+            member, begin = self._turn_of(number)
+            for row, values in zip(table, function(member, begin, xp, t[here] - begin)):
                 row[here] = values
         return list(table)
 
@@ -272,19 +274,17 @@ class SequentialLR(_Composed):
             return
         groups = self.optimizer.param_groups
         present = rates.read_all(groups)
+        new: list[float] = []
         if self._has_closed_form():
-            known = len(self._last_lr)
-            new = self._next(step, present, {})[:known]
-        else:
-            new = []
+            new = self._next(step, present, {})[: len(self._last_lr)]  # not of groups just added
         member._jump(0, present)
         rates.write_all(groups, new)
         self.last_epoch = step
         self._note()
 
-    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+    def _advance_silently(self, step: int, present: list[float]) -> tuple[float, list[float]]:
         member, begin = self._turn(step)
-        multiplier, self._last_lr = member._advance_silently(step - begin, rate)
+        multiplier, self._last_lr = member._advance_silently(step - begin, present)
         self.last_epoch = step
         return multiplier, self._last_lr
 
@@ -348,9 +348,11 @@ class ChainedScheduler(_Composed):
     array([[0.5  , 0.25 , 0.25 , 0.125]])
     """
 
+    _derived = LRScheduler._derived | {"_chained", "_exact"}
+
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Any = None) -> None:
         self._begin(optimizer, schedulers)
-        steps = {m.last_epoch for m in schedulers if not isinstance(m, ReduceLROnPlateau)}
+        steps = {m.last_epoch for m in self._schedulers if not isinstance(m, ReduceLROnPlateau)}
         if len(steps) > 1:
             raise ValueError(
                 f"ChainedScheduler: expected schedulers at the same step, but got {sorted(steps)}"
@@ -358,15 +360,21 @@ class ChainedScheduler(_Composed):
         self.last_epoch = max(steps, default=0)
         self._find_closed()
         if self._has_closed_form():
-            made = self._bases()  # what the members have made of them
-            for member in self._schedulers:
-                made = member._next(0, made, {})
-            composed = any(member._schedulers for member in self._schedulers)
-            present = rates.read_all(self.optimizer.param_groups)
-            if self.last_epoch or composed or present == made:
-                self._jump(self.last_epoch)  # nobody but the members has acted on the rates
+            self._begin_with_closed_form()
         self._note()
         self._step_count = 1
+
+    def _begin_with_closed_form(self) -> None:
+        """Set its rates, unless somebody beside the members has acted on the present ones.
+
+        Whether that is so can be told where all members have begun at step 0, one after the other.
+        """
+        made = self._bases()
+        for member in self._schedulers:
+            made = member._next(0, made, {})
+        composed = any(member._schedulers for member in self._schedulers)
+        if self.last_epoch or composed or rates.read_all(self.optimizer.param_groups) == made:
+            self._jump(self.last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
         return reduce(operator.mul, (member.multiplier(xp, t) for member in self._schedulers))
@@ -411,9 +419,9 @@ class ChainedScheduler(_Composed):
             self._advance_silently(step, self._bases())
             self._set(step, self._closed, self._closed)
             return
-        rate = rates.floats(groups) if self._chained else None
-        if rate is not None:
-            self._follow_members(step, groups, rate)
+        floats = rates.floats(groups) if self._chained else None
+        if floats is not None:
+            self._follow_members(step, groups, floats)
             return
         for member in self._schedulers:
             member._ready(metrics)
@@ -429,27 +437,27 @@ class ChainedScheduler(_Composed):
         self._closed = [rates.stored(*pair) for pair in zip(groups, closed)]
         self._note()
 
-    def _follow_members(self, step: int, groups: list[Group], rate: list[float]) -> None:
-        """Go to a step through all members; their rates, which are floats, are written once."""
+    def _follow_members(self, step: int, groups: list[Group], present: list[float]) -> None:
+        """Go to a step through all members, and write the rates, which are floats, once."""
         followed = []
         for member in self._schedulers:
-            rate, closed = member._follow(member.last_epoch + 1, rate)
-            followed.append((member, rate, closed))
+            present, closed = member._follow(member.last_epoch + 1, present)
+            followed.append((member, present, closed))
         for member, new, closed in followed:
             member.last_epoch += 1
             member._last_lr, member._closed = new, closed
-        self.last_epoch, self._last_lr = step, rate
-        for group, value in zip(groups, rate):
-            group["lr"] = value
+        self.last_epoch, self._last_lr = step, present
+        for group, rate in zip(groups, present):
+            group["lr"] = rate
 
-    def _advance_silently(self, step: int, rate: list[float]) -> tuple[float, list[float]]:
+    def _advance_silently(self, step: int, present: list[float]) -> tuple[float, list[float]]:
         product = 1.0
         for member in self._schedulers:
-            multiplier, rate = member._advance_silently(step, rate)
+            multiplier, present = member._advance_silently(step, present)
             product *= multiplier
-        self.last_epoch, self._last_lr = step, rate
+        self.last_epoch, self._last_lr = step, present
         self._closed = [base * product for base in self._bases()]
-        return product, rate
+        return product, present
 
     def _jump(self, step: Any, start: list[float] | None = None) -> None:
         closed = self._rates(NUMBERS, step) if self._has_closed_form() else []
@@ -461,9 +469,9 @@ class ChainedScheduler(_Composed):
         self._note()
 
     def _find_closed(self) -> None:
-        #: Whether the product is what the rates are, as long as nobody else changes them.
+        # Whether the product is what the rates are, as long as nobody else changes them.
         self._exact = self._is_multiplier() and not any(map(_needs_metrics, self._schedulers))
-        #: Whether each member, by itself, makes new rates of those before.
+        # Whether each member, by itself, makes new rates of those before.
         self._chained = not self._exact and all(map(_follows, self._schedulers))
         groups = self.optimizer.param_groups
         closed = self._rates(NUMBERS, self.last_epoch) if self._exact else []

@@ -153,9 +153,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.T_0 = check_integer("T_0", T_0, 1)
         self.T_mult = check_integer("T_mult", T_mult, 1)
         self.eta_min = check_number("eta_min", eta_min)
-        self.last_epoch, self.T_cur, self.T_i = -1, 0, self.T_0
-        if isinstance(last_epoch, int) and last_epoch > 0:
-            self.T_cur, self.T_i = self._cycle(NUMBERS, last_epoch)
+        last_epoch = check_integer("last_epoch", last_epoch, -1)
+        self.last_epoch = -1  # so that the cycle is counted from the beginning
+        self.T_cur, self.T_i = self._cycle(NUMBERS, max(0, last_epoch))
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:
@@ -201,7 +201,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
             At the first step, if the optimizer has taken none since the scheduler was made.
         """
         if epoch is not None:
-            check_number("epoch", epoch, 0)
+            epoch = check_number("epoch", epoch, 0)
         if self._step_count == 1:
             self._warn_if_too_early()
         if epoch is None:

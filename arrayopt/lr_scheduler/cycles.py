@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,13 +13,13 @@ from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
 from arrayopt.lr_scheduler.checks import check_last_epoch, per_group
-from arrayopt.lr_scheduler.lambdas import attributes_of, check_attributes
+from arrayopt.lr_scheduler.lambdas import attributes_of, check_attributes, restore_attributes
 from arrayopt.options import check_choice, check_integer, check_number
 
-__all__ = ["CyclicLR", "MomentumCycle", "OneCycleLR", "anneal"]
+__all__ = ["CyclicLR", "OneCycleLR"]
 
 
-def anneal(xp: Any, strategy: str, pct: Any, levels: Iterable[tuple[Any, Any]]) -> list[Any]:
+def _anneal(xp: Any, strategy: str, pct: Any, levels: Iterable[tuple[Any, Any]]) -> list[Any]:
     """The levels between each start and end when the part `pct` of the phase has passed.
 
     They go along half a cosine ("cos") or a line.
@@ -45,11 +44,11 @@ class _Phase(NamedTuple):
         """The levels at a step; a phase that has no length is over when it begins."""
         begin, end, levels = self
         pct = 1.0 if begin == end else xp.minimum((t - begin) / (end - begin), 1.0)
-        return anneal(xp, strategy, pct, levels)
+        return _anneal(xp, strategy, pct, levels)
 
 
-class MomentumCycle(LRScheduler):
-    """What schedules that move rates between bounds, and perhaps momenta, have in common."""
+class _Cycle(LRScheduler):
+    """A schedule that moves rates, and perhaps momenta, between bounds."""
 
     chainable = False
     max_lrs: list[float]
@@ -62,7 +61,7 @@ class MomentumCycle(LRScheduler):
         self._per_group(f"{name}s", value, entries)
 
     def _begin_momentum(self, cycle: bool, base: Any, high: Any) -> None:
-        """Keep the bounds of the momenta, and tell the groups."""
+        """Check the bounds of the momenta, and keep them, if these are to be moved."""
         self.cycle_momentum = bool(cycle)
         if not cycle:
             return
@@ -72,7 +71,7 @@ class MomentumCycle(LRScheduler):
                 "cycle_momentum: expected an optimizer with a momentum or betas, but "
                 f"{type(self.optimizer).__name__} has neither; pass cycle_momentum=False"
             )
-        self.use_beta1 = "betas" in defaults
+        self.use_beta1 = "betas" in defaults  # as torch saves it
         self._keep("base_momentum", base)
         self._keep("max_momentum", high)
 
@@ -104,11 +103,8 @@ class MomentumCycle(LRScheduler):
         self._write_momentum_bounds(group, number)
         super()._add_group(group, number)
 
-    def _is_multiplier(self) -> bool:
-        return False
 
-
-class CyclicLR(MomentumCycle):
+class CyclicLR(_Cycle):
     r"""Rates that go up and down between two bounds, and momenta that go down and up.
 
     With :math:`T` = `step_size_up` + `step_size_down`, the number of the cycle
@@ -225,14 +221,23 @@ class CyclicLR(MomentumCycle):
         x, ratio = cycles - cycle, self.step_ratio
         height = xp.where(x <= ratio, x / ratio, (x - 1) / (ratio - 1))
         scale = self._scale(xp, cycle, t)
-        rates = [
+        lrs = [
             base + (high - base) * height * scale
             for base, high in zip(self._bases(), self._all("max_lrs"))
         ]
         if not self.cycle_momentum:
-            return rates, []
+            return lrs, []
         bounds = zip(self._all("base_momentums"), self._all("max_momentums"))
-        return rates, [high - (high - base) * height * scale for base, high in bounds]
+        return lrs, [high - (high - base) * height * scale for base, high in bounds]
+
+    def _scale(self, xp: Any, cycle: Any, t: Steps) -> Any:
+        """What the height of a cycle is multiplied by."""
+        x = cycle if self.scale_mode == "cycle" else t
+        if self._scale_fn_custom is not None:
+            return xp.each(self._scale_fn_custom, x)
+        if self.mode == "triangular":
+            return 1.0
+        return 1 / xp.power(2.0, x - 1) if self.mode == "triangular2" else xp.power(self.gamma, x)
 
     def _span(self) -> float:
         return 3 * self.total_size + 1
@@ -245,21 +250,11 @@ class CyclicLR(MomentumCycle):
         check_attributes(self._scale_fn_custom, state["_scale_fn_custom"])
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if state["_scale_fn_custom"] is not None:
-            vars(self._scale_fn_custom).update(copy.deepcopy(state["_scale_fn_custom"]))
+        restore_attributes(self._scale_fn_custom, state["_scale_fn_custom"])
         super()._restore({k: v for k, v in state.items() if k != "_scale_fn_custom"})
 
-    def _scale(self, xp: Any, cycle: Any, t: Steps) -> Any:
-        """What the height of a cycle is multiplied by."""
-        x = cycle if self.scale_mode == "cycle" else t
-        if self._scale_fn_custom is not None:
-            return xp.each(self._scale_fn_custom)(x)
-        if self.mode == "triangular":
-            return 1.0
-        return 1 / xp.power(2.0, x - 1) if self.mode == "triangular2" else xp.power(self.gamma, x)
 
-
-class OneCycleLR(MomentumCycle):
+class OneCycleLR(_Cycle):
     r"""One cycle: up to `max_lr`, and down to almost nothing where the budget of steps ends.
 
     With :math:`N` = `total_steps`, :math:`p` = `pct_start`, and the way :math:`a(x, y, w)` from
@@ -290,7 +285,7 @@ class OneCycleLR(MomentumCycle):
     pct_start : float, default 0.3
         The part of the steps that the way up takes, in (0, 1); up to 0.5 with `three_phase`.
     anneal_strategy : {"cos", "linear"}, default "cos"
-        The form of the ways.
+        The shape of each way: half a cosine, or a line.
     cycle_momentum : bool, default True
         Whether the momentum (or the first of the betas) is moved, too.
     base_momentum, max_momentum : float or list of float, default 0.85 and 0.95
@@ -333,6 +328,10 @@ class OneCycleLR(MomentumCycle):
     array([[1.0e-01, 5.5e-01, 1.0e+00, 1.0e-05]])
     """
 
+    #: The phases for the groups that there are, once they have been needed.
+    _plan: Sequence[_Phase] = ()
+    _derived = _Cycle._derived | {"_plan"}
+
     def __init__(
         self,
         optimizer: Any,
@@ -364,7 +363,6 @@ class OneCycleLR(MomentumCycle):
         high = 0.5 if three_phase else 1.0
         ends = "(]" if three_phase else "()"
         pct_start = check_number("pct_start", pct_start, 0, high, ends=ends)
-        self._plan: list[_Phase] = []
         self._schedule_phases = _phases(self.total_steps, pct_start, bool(three_phase))
         self._anneal_func_type = check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
         self._keep("max_lr", max_lr)
@@ -437,10 +435,11 @@ class OneCycleLR(MomentumCycle):
         return both[:groups], both[groups:]
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self._plan = []
+        vars(self).pop("_plan", None)
         super()._restore(state)
 
     def _ready(self, metrics: Any) -> None:
+        super()._ready(metrics)
         if self.last_epoch + 1 > self.total_steps:
             raise self._beyond(self.last_epoch + 1)
 

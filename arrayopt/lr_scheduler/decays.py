@@ -176,7 +176,7 @@ class PolynomialLR(LRScheduler):
         self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
         self.total_iters = check_number("total_iters", total_iters, 0, ends="()")
-        self.power = check_number("power", power, 0, ends="[)")
+        self.power = check_number("power", power, 0)
         super().__init__(optimizer, last_epoch)
 
     def multiplier(self, xp: Any, t: Steps) -> Any:

@@ -13,9 +13,16 @@ import numpy as np
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import NUMBERS, Steps
 from arrayopt.lr_scheduler.base import LRScheduler
+from arrayopt.lr_scheduler.checks import per_group
 from arrayopt.options import python_number
 
-__all__ = ["LambdaLR", "MultiplicativeLR", "attributes_of", "check_attributes"]
+__all__ = [
+    "LambdaLR",
+    "MultiplicativeLR",
+    "attributes_of",
+    "check_attributes",
+    "restore_attributes",
+]
 
 Lambda = Callable[[int], float]
 
@@ -41,35 +48,36 @@ def check_attributes(function: Any, attributes: dict[str, Any] | None) -> None:
         )
 
 
+def restore_attributes(function: Any, attributes: dict[str, Any] | None) -> None:
+    """Give a callable the attributes that were saved, if there were any."""
+    if attributes is not None:
+        vars(function).update(copy.deepcopy(attributes))
+
+
 class _Lambdas(LRScheduler):
     """A function of the step for each group."""
 
     lr_lambdas: list[Lambda]
+    _derived = LRScheduler._derived | {"lr_lambdas"}  # of which `_state` keeps the attributes
 
     def __init__(
         self, optimizer: Any, lr_lambda: Lambda | Sequence[Lambda], last_epoch: int = -1
     ) -> None:
-        groups = len(rates.check_optimizer(optimizer).param_groups)
-        given = list(lr_lambda) if isinstance(lr_lambda, list | tuple) else [lr_lambda] * groups
-        if len(given) != groups:
-            raise ValueError(
-                f"lr_lambda: expected {groups} functions, one for each of optimizer.param_groups, "
-                f"but got {len(given)}"
-            )
-        for function in given:
+        rates.check_optimizer(optimizer)
+        functions = per_group("lr_lambda", lr_lambda, optimizer, what="functions")
+        for function in functions:
             if not callable(function):
                 raise TypeError(
                     f"lr_lambda: expected a function, but got {type(function).__name__}"
                 )
-        self._per_group("lr_lambdas", lr_lambda, given)
+        self._per_group("lr_lambdas", lr_lambda, functions)
         super().__init__(optimizer, last_epoch)
 
     def _is_multiplier(self) -> bool:
         return False  # each group has its own
 
     def _state(self) -> dict[str, Any]:
-        state = {key: value for key, value in super()._state().items() if key != "lr_lambdas"}
-        return state | {"lr_lambdas": [attributes_of(function) for function in self.lr_lambdas]}
+        return super()._state() | {"lr_lambdas": [*map(attributes_of, self.lr_lambdas)]}
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         super()._check_state(state)
@@ -83,8 +91,7 @@ class _Lambdas(LRScheduler):
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         for function, attributes in zip(self.lr_lambdas, state["lr_lambdas"]):
-            if attributes is not None:
-                vars(function).update(copy.deepcopy(attributes))
+            restore_attributes(function, attributes)
         super()._restore({key: value for key, value in state.items() if key != "lr_lambdas"})
 
 
@@ -134,7 +141,7 @@ class LambdaLR(_Lambdas):
 
     def _rates(self, xp: Any, t: Steps) -> list[Any]:
         return [
-            base * (python_number(function(t)) if xp is NUMBERS else xp.each(function)(t))
+            base * xp.each(function, t)
             for base, function in zip(self._bases(), self._all("lr_lambdas"))
         ]
 
@@ -182,6 +189,7 @@ class MultiplicativeLR(_Lambdas):
 
     #: A step, the base rates, the factors and the rates of then: the next ones follow from them.
     _memo: Any = (0, [], [], [])
+    _derived = _Lambdas._derived | {"_memo"}
 
     def _rates(self, xp: Any, t: Steps) -> list[Any]:
         if xp is not NUMBERS:
@@ -230,3 +238,7 @@ class MultiplicativeLR(_Lambdas):
             rate * (factor if number < known or not base else right / base)
             for number, (rate, factor, right, base) in enumerate(rows)
         ]
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        vars(self).pop("_memo", None)
+        super()._restore(state)

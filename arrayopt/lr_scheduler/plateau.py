@@ -9,11 +9,16 @@ from typing import Any, Literal, SupportsFloat
 
 from arrayopt.lr_scheduler import rates
 from arrayopt.lr_scheduler.arithmetic import Steps
-from arrayopt.lr_scheduler.base import EPOCH_WARNING, LRScheduler
+from arrayopt.lr_scheduler.base import LRScheduler
 from arrayopt.lr_scheduler.checks import per_group
 from arrayopt.options import check_choice, check_integer, check_number
 
 __all__ = ["ReduceLROnPlateau"]
+
+_EPOCH_WARNING = (
+    "The epoch parameter of ReduceLROnPlateau.step() is deprecated: without it, step(metrics) "
+    "counts the epochs itself."
+)
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -54,7 +59,7 @@ class ReduceLROnPlateau(LRScheduler):
     best : float
         The best metric.
     num_bad_epochs, cooldown_counter : int
-        Epochs in a row that were no better, and epochs that are not counted yet to come.
+        How many epochs in a row were no better, and how many to come are not counted.
 
     Raises
     ------
@@ -65,8 +70,9 @@ class ReduceLROnPlateau(LRScheduler):
 
     Notes
     -----
-    `lr_at` shows the rates that it would leave as they are: reductions depend on the metrics, not
-    on the step. Whatever else is scheduled goes on from the reduced rate.
+    `lr_at` tells the rates without any reduction, since reductions depend on the metrics and not on
+    the step. Other schedulers of the optimizer go on from the reduced rate, as far as they are
+    `chainable`.
 
     References
     ----------
@@ -84,6 +90,9 @@ class ReduceLROnPlateau(LRScheduler):
     >>> scheduler.get_last_lr()
     [0.1]
     """
+
+    min_lrs: list[float]
+    _derived = LRScheduler._derived | {"_dynamic_threshold"}
 
     def __init__(
         self,
@@ -116,8 +125,6 @@ class ReduceLROnPlateau(LRScheduler):
         self._steps_before = rates.taken(optimizer)
         self._reset()
 
-    min_lrs: list[float]
-
     def _reset(self) -> None:
         """Forget all metrics."""
         self.best = self._dynamic_threshold = self.mode_worse
@@ -146,6 +153,10 @@ class ReduceLROnPlateau(LRScheduler):
 
         Raises
         ------
+        TypeError
+            If `metrics` is no number.
+        ValueError
+            If `epoch` is negative or no integer.
         RuntimeError
             If groups have been added, and `min_lr` was a list.
 
@@ -155,12 +166,12 @@ class ReduceLROnPlateau(LRScheduler):
             If `epoch` is given.
         """
         if epoch is not None:
-            warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
-            check_integer("epoch", epoch, 0)
+            epoch = check_integer("epoch", epoch, 0)
+            warnings.warn(_EPOCH_WARNING, UserWarning, stacklevel=2)
         current, groups = metrics, self.optimizer.param_groups
         if type(current) is not float or len(self.min_lrs) != len(groups):
-            self._ready(metrics)
-            current = float(metrics)
+            super()._ready(metrics)
+            current = self._number(metrics)
         better = (
             current > self._dynamic_threshold
             if self.mode == "max"
@@ -180,12 +191,23 @@ class ReduceLROnPlateau(LRScheduler):
         self._last_lr = rates.read_all(groups)
 
     def _ready(self, metrics: Any) -> None:
+        super()._ready(metrics)
+        self._number(metrics)
+
+    @staticmethod
+    def _number(metrics: Any) -> float:
+        """A metric as a Python number."""
         if metrics is None:
             raise TypeError(
                 "ReduceLROnPlateau: expected a metric, but got None; pass step(metrics) to the "
                 "scheduler that it is a member of"
             )
-        self._all("min_lrs")
+        try:
+            return float(metrics)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"ReduceLROnPlateau: expected a number as the metric, but got {metrics!r}"
+            ) from error
 
     def _advance(self, metrics: Any = None) -> None:
         self.step(metrics)

@@ -12,6 +12,7 @@ from arrayopt.options import python_number
 __all__ = [
     "check_optimizer",
     "floats",
+    "keep_initial",
     "like",
     "read",
     "read_all",
@@ -65,7 +66,10 @@ def taken(optimizer: Any) -> int | None:
 
 def read(group: Group, key: str = "lr") -> float:
     """A number of a group as a Python number."""
-    value = group[key]
+    return _as_number(group[key])
+
+
+def _as_number(value: Any) -> float:
     if type(value) is float:
         return value
     return value.item() if hasattr(value, "item") else python_number(value)  # type: ignore[no-any-return]
@@ -126,6 +130,11 @@ def like(value: float, rate: Any) -> Any:
     return xp.full(rate.shape, value, dtype=rate.dtype, device=device(rate))
 
 
+def keep_initial(group: Group) -> None:
+    """Write the rate of a group down as its initial one, unless it has one."""
+    group.setdefault("initial_lr", like(read(group), group["lr"]))
+
+
 def stored(group: Group, value: float) -> float:
     """What `value` becomes when it is the rate of a group: rounded, if that is a float32 array."""
     rate = group["lr"]
@@ -136,9 +145,7 @@ def stored(group: Group, value: float) -> float:
 
 def read_momentum(group: Group) -> float:
     """The momentum, or the first of the betas."""
-    return (
-        read({"betas": group["betas"][0]}, "betas") if "betas" in group else read(group, "momentum")
-    )
+    return _as_number(group["betas"][0] if "betas" in group else group["momentum"])
 
 
 def write_momentum(group: Group, value: float) -> None:

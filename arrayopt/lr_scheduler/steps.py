@@ -111,6 +111,8 @@ class MultiStepLR(LRScheduler):
     array([[1.  , 0.5 , 0.5 , 0.5 , 0.25]])
     """
 
+    _derived = LRScheduler._derived | {"_sorted"}
+
     def __init__(
         self,
         optimizer: Any,

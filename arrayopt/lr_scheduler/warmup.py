@@ -113,7 +113,7 @@ class WarmupStableDecayLR(SequentialLR):
     eta_min : float or list of float, default 0.0
         The rate at the end, which stays, for all groups or each.
     anneal_strategy : {"linear", "cos"}, default "linear"
-        The form of the decay.
+        The shape of the decay: a line, or half a cosine.
     start_factor : float, optional
         The part of the base rate that the warm-up begins with, in (0, 1]; by default
         ``1 / (warmup_steps + 1)``.
@@ -129,7 +129,7 @@ class WarmupStableDecayLR(SequentialLR):
     ----------
     Hu et al. (2024), "MiniCPM: unveiling the potential of small language models with scalable
     training strategies", section 4.1. Hägele et al. (2024), "Scaling laws and compute-optimal
-    training beyond fixed training durations", on the form of the decay.
+    training beyond fixed training durations", on the shape of the decay.
 
     Examples
     --------
@@ -221,8 +221,8 @@ class CosineWarmupLR(WarmupStableDecayLR):
         start_factor: float | None = None,
         last_epoch: int = -1,
     ) -> None:
-        check_integer("total_steps", total_steps, check_integer("warmup_steps", warmup_steps, 0))
-        decay_steps = total_steps - warmup_steps
+        warmup_steps = check_integer("warmup_steps", warmup_steps, 0)
+        decay_steps = check_integer("total_steps", total_steps, warmup_steps) - warmup_steps
         super().__init__(
             optimizer, warmup_steps, 0, decay_steps, eta_min, "cos", start_factor, last_epoch
         )

@@ -16,7 +16,7 @@ from arrayopt.minimization.objective import Objective, Point, norm, same
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import check_integer, check_number
 
-__all__ = ["Ending", "MinimizeResult", "Tolerances", "follow_schedule", "run"]
+__all__ = ["MinimizeResult", "Tolerances", "build", "follow_schedule", "run"]
 
 #: By default: as BFGS of SciPy has it, and a bound that slow first-order methods can do with.
 GTOL = 1e-5
@@ -197,10 +197,8 @@ def _descend(
         optimizer.step(value_and_grads)
         point, nit = objective.look(), nit + 1
         if not point.finite:
-            message = (
-                "The value or the gradient is not finite after {} steps; x is the best before."
-            )
-            return best, nit, Ending(NOT_FINITE, message.format(nit))
+            why = f"The value or the gradient is not finite after {nit} steps"
+            return best, nit, Ending(NOT_FINITE, f"{why}; x is the best before.")
         best = point if point.fun <= best.fun else best
         ending = after_step(point, last, nit)
     ending = ending or MAXIMUM

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayopt.clip_grad import get_total_norm
+from arrayopt.extras import require
 from arrayopt.inputs import read_grad
 from arrayopt.namespace import Array, array_namespace, duplicate, is_array
 from arrayopt.nested import align, flatten, is_container, rebuild
 from arrayopt.options import python_number
 from arrayopt.parameter import Parameter, check_numbers
 
-__all__ = ["Objective", "Point", "norm"]
+__all__ = ["Objective", "Point", "norm", "same"]
 
 
 class Point(NamedTuple):
@@ -150,13 +151,8 @@ class Objective:
                     f"{name}: a gradient by finite differences (jac=None) needs NumPy arrays of "
                     f"float64, but got {type(array).__name__} of {array.dtype}; pass jac"
                 )
-        try:
-            from scipy.optimize import approx_fprime
-        except ImportError as error:
-            raise ImportError(
-                "without jac, the gradient is computed by finite differences, which needs SciPy: "
-                "pip install 'arrayopt[scipy]'"
-            ) from error
+        need = "without jac, the gradient is computed by finite differences, which need"
+        optimize = require("scipy.optimize", need, "scipy")
         vector = np.concatenate([array.ravel() for array in arrays])
         ends = np.cumsum([array.size for array in arrays])
 
@@ -168,7 +164,7 @@ class Objective:
             return value if np.array_equal(other, vector) else _number(self._value(split(other)))
 
         step = math.sqrt(np.finfo(np.float64).eps) * np.maximum(1.0, np.abs(vector))
-        gradient = approx_fprime(vector, at, step)
+        gradient = optimize.approx_fprime(vector, at, step)
         return rebuild(self.tree, split(gradient))
 
 

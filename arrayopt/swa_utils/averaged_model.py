@@ -24,7 +24,6 @@ from arrayopt.namespace import (
 )
 from arrayopt.namespace import device as device_of
 from arrayopt.parameter import Buffer, Module, assign, mismatch
-from arrayopt.state import state_number
 from arrayopt.swa_utils.averages import (
     Average,
     Averager,
@@ -32,10 +31,11 @@ from arrayopt.swa_utils.averages import (
     EqualAverage,
     approach,
     at_home,
+    count_of,
     fixed,
     unlike,
 )
-from arrayopt.swa_utils.trees import Tree, copied, is_foreign, plain_arrays
+from arrayopt.swa_utils.trees import Tree, copied, differences, is_foreign, plain_arrays
 
 __all__ = ["AveragedModel"]
 
@@ -141,15 +141,18 @@ class AveragedModel(Module):
             raise TypeError(f"expected a device, but got {device!r}; pass it as multi_avg_fn=")
         if not any(is_floating(entry.data) for entry in Tree(model).parameters.values()):
             raise ValueError(f"expected a model with weights, but {type(model).__name__} has none")
-        self._own: Tree | None = None
-        self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
         self.module = copied(model, device)
         vars(self)["n_averaged"] = Buffer(np.array(0, np.int64))
         self.avg_fn = avg_fn
         self.multi_avg_fn = multi_avg_fn
         self.use_buffers = use_buffers
         self._averager = Averager(foreach=foreach, fused=fused)
+        # How many `swapped_into` are being gone through.
         self._swapped = 0
+        # The tree of the averages, and the last model that was averaged with its tree; see `_tree`
+        # and `_read`.
+        self._own: Tree | None = None
+        self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
         for name, entry in self._tree().parameters.items():
             if is_floating(entry.data):  # can it be averaged, and by what was asked for?
                 choices(data_of(entry, name), self._averager.switches)
@@ -161,7 +164,7 @@ class AveragedModel(Module):
 
     @n_averaged.setter
     def n_averaged(self, count: int) -> None:
-        vars(self)["n_averaged"].data[...] = state_number(count, "step", "n_averaged")
+        vars(self)["n_averaged"].data[...] = count_of(count, "n_averaged")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged model."""
@@ -299,7 +302,8 @@ class AveragedModel(Module):
                 self._seen = weakref.ref(model, self._forget), tree
         return tree
 
-    def _forget(self, _: Any = None) -> None:
+    def _forget(self, _: Any) -> None:
+        """Keep nothing of a model that is gone."""
         self._seen = None, None
         self._averager.forget()
 
@@ -385,7 +389,7 @@ class AveragedModel(Module):
         self, state_dict: Mapping[str, Array], strict: bool = True
     ) -> tuple[list[str], list[str]]:
         if "n_averaged" in state_dict:
-            state_number(state_dict["n_averaged"], "step", "n_averaged")
+            count_of(state_dict["n_averaged"], "n_averaged")
         return super().load_state_dict(state_dict, strict)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
@@ -447,15 +451,7 @@ def _below(prefix: str) -> str:
 def _match(other: Tree, own: Tree) -> None:
     """Raise if a model has other names than the averages."""
     if other.entries.keys() != own.entries.keys():
-        problems = [
-            f"{what}: {', '.join(name for name in names if name not in others)}"
-            for what, names, others in (
-                ("missing", own.entries, other.entries),
-                ("unexpected", other.entries, own.entries),
-            )
-            if names.keys() - others.keys()
-        ]
-        raise unlike(problems)
+        raise unlike(differences(own.entries, other.entries))
 
 
 def _compare(entries: Mapping[str, Any], values: Sequence[Array], first: int = 0) -> None:

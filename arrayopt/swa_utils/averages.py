@@ -22,9 +22,8 @@ from arrayopt.namespace import (
     is_writeable,
     library,
 )
-from arrayopt.options import python_number
+from arrayopt.options import check_integer, python_number
 from arrayopt.parameter import assign, mismatch
-from arrayopt.state import state_number
 
 __all__ = [
     "Average",
@@ -35,6 +34,7 @@ __all__ = [
     "ExponentialAverage",
     "approach",
     "at_home",
+    "count_of",
     "fixed",
     "get_ema_avg_fn",
     "get_ema_multi_avg_fn",
@@ -240,14 +240,14 @@ class _Plan:
         self._fill(averages)
         self.agenda = build(
             approach,
-            "an average",
-            [self.cells[index] for index in self.averaged],
-            [at_home(values[index], averages[index]) for index in self.averaged],
-            lambda number: label(self.averaged[number]),
-            {},
-            reading,
-            "dense",
-            False,
+            name="an average",
+            params=[self.cells[index] for index in self.averaged],
+            grads=[at_home(values[index], averages[index]) for index in self.averaged],
+            labels=lambda number: label(self.averaged[number]),
+            state={},
+            reading=reading,
+            takes="dense",
+            moves_all=False,
         )
 
     def _fill(self, averages: Sequence[Array]) -> None:
@@ -300,6 +300,25 @@ def at_home(value: Array, like: Array) -> Array:
     return value if same else convert(value, like)
 
 
+def count_of(value: Any, label: str) -> int:
+    """How many models there are, as a Python integer; `value` may be a 0-d array.
+
+    Raises
+    ------
+    TypeError
+        If it is no number.
+    ValueError
+        If it is negative, or no integer.
+    """
+    number = python_number(value)
+    if not isinstance(number, int | float):
+        raise TypeError(
+            f"{label}: expected a number of models, but got {type(value).__name__}: {value!r}"
+        )
+    whole = isinstance(number, float) and number.is_integer()
+    return check_integer(label, int(number) if whole else number, 0)
+
+
 class AveragingFunction:
     """A function that takes models into averages of weights. It can be pickled.
 
@@ -314,7 +333,7 @@ class AveragingFunction:
 
     def weight(self, num_averaged: Any) -> float:
         """How much the next model counts after `num_averaged` ones, an integer or a 0-d array."""
-        return self.average.weight(int(state_number(num_averaged, "step", "num_averaged")))
+        return self.average.weight(count_of(num_averaged, "num_averaged"))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.average!r}>"
@@ -429,10 +448,10 @@ def get_ema_avg_fn(
         Whether the decay rate is at most :math:`(1 + n) / (10 + n)`, so that the average follows
         the first models soon.
     bias_correction : bool, default False
-        Whether the weights of the models that have been averaged sum to one without the first one
-        counting for all that came before it: :math:`1 - \beta` is divided by
-        :math:`1 - \beta^{n+1}`, or :math:`1 - \beta_0 \beta_1 \cdots \beta_n`. The average is
-        that of Adam, then, its bias corrected; it begins as an equal average.
+        Whether the average begins with nothing, as those of Adam do, and not with the first model,
+        which otherwise counts for all that came before it. For the weights of the models to sum
+        to one, :math:`1 - \beta` is divided by :math:`1 - \beta^{n+1}`, or
+        :math:`1 - \beta_0 \beta_1 \cdots \beta_n`. Early models count almost alike then.
 
     Returns
     -------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import array_api_compat as compat
@@ -96,21 +96,36 @@ def update_bn(
                 layer.reset_running_stats()
                 layer.momentum = None
             model.train()
-            empty, totals = True, [0] * len(layers)
-            for batch in loader:
-                empty = False
-                args, kwargs = _arguments(batch, batch_fn, device)
-                if weighted:
-                    size, before = _length(args, kwargs), [*map(_batches, layers)]
-                    for layer, total in zip(layers, totals):
-                        layer.momentum = size / (total + size)
-                model(*args, **kwargs)
-                if weighted:  # (a layer that says that it has seen nothing has not)
-                    seen = [b is None or b != _batches(layer) for layer, b in zip(layers, before)]
-                    totals = [total + size * saw for total, saw in zip(totals, seen)]
-            if empty:
-                raise ValueError("expected at least one batch to compute statistics from, got none")
+            calls = (_arguments(batch, batch_fn, device) for batch in loader)
+            _run(model, layers, calls, weighted)
             undo.pop_all()
+
+
+def _run(
+    model: Any, layers: Sequence[Any], calls: Iterable[tuple[Any, Any]], weighted: bool
+) -> None:
+    """Call the model once for each batch, with its arguments.
+
+    Raises
+    ------
+    ValueError
+        If there is no batch, or one has no length to be weighted by.
+    """
+    empty, totals = True, [0] * len(layers)
+    for args, kwargs in calls:
+        empty = False
+        if not weighted:
+            model(*args, **kwargs)
+            continue
+        size, before = _length(args, kwargs), [*map(_batches, layers)]
+        for layer, total in zip(layers, totals):
+            layer.momentum = size / (total + size)
+        model(*args, **kwargs)
+        # (a layer that says that it has seen nothing has not)
+        seen = [b is None or b != _batches(layer) for layer, b in zip(layers, before)]
+        totals = [total + size * saw for total, saw in zip(totals, seen)]
+    if empty:
+        raise ValueError("expected at least one batch to compute statistics from, got none")
 
 
 def is_batch_norm(module: Any) -> bool:
@@ -140,24 +155,40 @@ def _arguments(
     batch: Any, batch_fn: Callable[[Any], Any] | None, device: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What the model is called with."""
-    given: Any
-    if batch_fn is not None:
-        given = batch_fn(batch)
-    elif isinstance(batch, Mapping):
-        raise TypeError(
-            f"expected an array, or a list or tuple that begins with one, as a batch, but got a "
-            f"{type(batch).__name__}; pass batch_fn, which makes an input of it"
-        )
-    elif isinstance(batch, list | tuple) and not batch:
-        raise ValueError(f"expected a batch that begins with an array, but got {batch!r}")
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = {}
+    if batch_fn is None:
+        args = (_input_of(batch),)
+    elif isinstance(given := batch_fn(batch), Mapping):
+        args, kwargs = (), dict(given)
     else:
-        given = batch[0] if isinstance(batch, list | tuple) else batch
-    args = given if batch_fn and isinstance(given, tuple) else (given,)
-    args, kwargs = ((), dict(given)) if isinstance(given, Mapping) else (args, {})
+        args = given if isinstance(given, tuple) else (given,)
     if device is not None:
         args = tuple(_moved(value, device) for value in args)
         kwargs = {name: _moved(value, device) for name, value in kwargs.items()}
     return args, kwargs
+
+
+def _input_of(batch: Any) -> Any:
+    """What of a batch is the input of the model.
+
+    Raises
+    ------
+    TypeError
+        If it is a dict, of which nobody knows.
+    ValueError
+        If it is empty.
+    """
+    if isinstance(batch, Mapping):
+        raise TypeError(
+            "expected an array, or a list or tuple that begins with one, as a batch, but got a "
+            f"{type(batch).__name__}; pass batch_fn, which makes an input of it"
+        )
+    if not isinstance(batch, list | tuple):
+        return batch
+    if not batch:
+        raise ValueError(f"expected a batch that begins with an array, but got {batch!r}")
+    return batch[0]
 
 
 def _moved(value: Any, device: Any) -> Any:

@@ -30,7 +30,7 @@ class SWALR(Annealing):
     anneal_epochs : int, default 10
         The step at which it is reached; 0 for at once.
     anneal_strategy : {"cos", "linear"}, default "cos"
-        The form of the way.
+        The shape of the annealing: half a cosine, or a line.
     last_epoch : int, default -1
         The schedule begins at step ``last_epoch + 1``.
 

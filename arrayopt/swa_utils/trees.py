@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import array_api_compat as compat
@@ -20,7 +20,7 @@ from arrayopt.namespace import (
 )
 from arrayopt.parameter import Module, Parameter, is_part, survey
 
-__all__ = ["Slot", "Tree", "copied", "is_foreign", "plain_arrays"]
+__all__ = ["Slot", "Tree", "copied", "differences", "is_foreign", "plain_arrays"]
 
 
 class Slot:
@@ -179,6 +179,15 @@ def _contents(owner: Any) -> Any:
 def is_foreign(model: Any) -> bool:
     """Whether a model is a module of another library, such as a ``torch.nn.Module``."""
     return hasattr(model, "named_parameters") and not isinstance(model, Module)
+
+
+def differences(expected: Collection[str], found: Collection[str]) -> list[str]:
+    """How the names of a model differ from those that are expected, as parts of a message."""
+    names = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+    }
+    return [f"{what}: {', '.join(those)}" for what, those in names.items() if those]
 
 
 def copied(model: Any, device: Any = None) -> Any:
