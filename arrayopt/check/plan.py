@@ -73,6 +73,12 @@ def plan(
     lacking: list[str] = []
     for who, rival in _pairs(subject, against):
         exact = _exact(rival)
+        alone = against == "torch" and rival.library == "arrayopt"
+        if alone:
+            lacking.append(
+                f"{who.name} with torch, which has no {who.algorithm}; it is compared with the "
+                f"for-loop of {rival.name} instead"
+            )
         for name in dtypes:
             if rival.kind == "closure" and name not in ("float64", "complex128"):
                 lacking.append(
@@ -85,6 +91,8 @@ def plan(
             subjects = {k: v for k, v in subjects.items() if k in wanted or k == "default"}
             if not subjects and not missing:
                 lacking.append(f"{who.name} has no {' or '.join(wanted)} implementation")
+            if alone:  # nobody with itself
+                subjects = {k: v for k, v in subjects.items() if v != rival}
             if rival.kind == "closure" and "problem" not in streams:
                 lacking.append(f"{rival.name} needs the loss, which only a problem has")
             for chosen in _option_sets(options, who, rival, exact):
