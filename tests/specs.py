@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import references
+import signum
+import torch
 
 import arrayopt as optim
 from arrayopt.check.cases import BOUND, OPTIONS, SINGLE
@@ -39,18 +42,28 @@ class Spec:
     Attributes
     ----------
     name : str
-        What it is called here and in torch.
+        What it is called, here and in torch.
     options : list of dict
         Sets of options that are compared with torch; together they take every branch.
     state : dict of str to list of str
         The entries of the state under each option that adds some; ``""`` for those always there.
+    kind : str
+        "elementwise": each element is updated by itself, from dense gradients. "sparse": the
+        entries that a sparse gradient touches. "closure": all elements together.
     bounds : Bounds
         How far the numbers may be from torch's.
     errors : list of (dict, type, str)
         Options that are refused, the error, and what its message says.
-    kind : str
-        "elementwise": each element is updated by itself, from dense gradients. "sparse": the
-        entries that a sparse gradient touches. "closure": all elements together.
+    well : dict
+        Options with which it finds the minimum of a quadratic function; a `scheduler` may be among
+        them, where steps do not become smaller by themselves.
+    runs : list of dict
+        Options with which it makes progress on every function of `test_convergence`.
+    reference : type of torch.optim.Optimizer, optional
+        What it is compared with if torch lacks it. Tests of what torch's own classes alone have,
+        such as states that move, leave it out then.
+    own : type of Optimizer, optional
+        The class, if arrayopt does not export it.
     """
 
     name: str
@@ -59,10 +72,19 @@ class Spec:
     kind: str = "elementwise"
     bounds: Bounds = Bounds()
     errors: list[Refused] = field(default_factory=list)
+    well: dict[str, Any] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    reference: type[torch.optim.Optimizer] | None = None
+    own: type[optim.Optimizer] | None = None
 
     @property
     def cls(self) -> type[optim.Optimizer]:
-        return getattr(optim, self.name)
+        return self.own or getattr(optim, self.name)
+
+    @property
+    def theirs(self) -> type[torch.optim.Optimizer]:
+        """What it is compared with: torch's class of the same name, or the reference."""
+        return self.reference or getattr(torch.optim, self.name)
 
     @property
     def scalars(self) -> set[str]:
@@ -112,14 +134,29 @@ SPECS = [
                 "momentum=0.9 and dampening=0.1",
             ),
         ],
+        well={"lr": 0.1, "momentum": 0.5},
+        runs=[
+            {"lr": 5e-4},
+            {"lr": 5e-4, "momentum": 0.9},
+            {"lr": 5e-4, "momentum": 0.9, "nesterov": True},
+        ],
     ),
     Spec(
         "Adam",
         OPTIONS["Adam"],
         _ADAM_STATE,
         errors=_OF_ADAM,
+        well={"lr": 0.05},
+        runs=[{"lr": 0.05}, {"lr": 0.05, "amsgrad": True}],
     ),
-    Spec("AdamW", OPTIONS["AdamW"], _ADAM_STATE, errors=_OF_ADAM),
+    Spec(
+        "AdamW",
+        OPTIONS["AdamW"],
+        _ADAM_STATE,
+        errors=_OF_ADAM,
+        well={"lr": 0.05, "weight_decay": 0.0},
+        runs=[{"lr": 0.05}],
+    ),
     Spec(
         "Adadelta",
         OPTIONS["Adadelta"],
@@ -130,6 +167,9 @@ SPECS = [
             *_EPS,
             ({"rho": 1.5}, ValueError, "Invalid rho value: 1.5"),
         ],
+        well={"lr": 1.0, "eps": 1e-2},
+        # (with the default rho, its steps swing, and an error grows by 1e8)
+        runs=[{"lr": 0.3, "rho": 0.99, "eps": 1e-4}],
     ),
     Spec(
         "Adagrad",
@@ -146,12 +186,16 @@ SPECS = [
                 "Invalid initial_accumulator_value value: -1",
             ),
         ],
+        well={"lr": 0.5},
+        runs=[{"lr": 0.5}],
     ),
     Spec(
         "Adamax",
         OPTIONS["Adamax"],
         {"": ["step", "exp_avg", "exp_inf"]},
         errors=_OF_ADAM,
+        well={"lr": 0.05},
+        runs=[{"lr": 0.05}],
     ),
     Spec(
         "ASGD",
@@ -164,6 +208,8 @@ SPECS = [
             ({"alpha": NAN}, ValueError, "Invalid alpha value: nan"),
             ({"t0": NAN}, ValueError, "Invalid t0 value: nan"),
         ],
+        well={"lr": 0.1, "lambd": 0.0},
+        runs=[{"lr": 5e-4, "t0": 50}],
     ),
     Spec(
         "NAdam",
@@ -173,12 +219,17 @@ SPECS = [
             *_OF_ADAM,
             ({"momentum_decay": -1}, ValueError, "Invalid momentum_decay value: -1"),
         ],
+        well={"lr": 0.05, "momentum_decay": 0.0},
+        runs=[{"lr": 0.05}],
     ),
     Spec(
         "RAdam",
         OPTIONS["RAdam"],
         {"": ["step", "exp_avg", "exp_avg_sq"]},
         errors=_OF_ADAM,
+        well={"lr": 0.05},
+        # (its first steps are those of SGD, whose rate the quadratic limits to 2e-3)
+        runs=[{"lr": 2e-3, "betas": (0.9, 0.99)}],
     ),
     Spec(
         "RMSprop",
@@ -191,6 +242,8 @@ SPECS = [
             ({"alpha": -1}, ValueError, "Invalid alpha value: -1"),
             ({"momentum": -1}, ValueError, "Invalid momentum value: -1"),
         ],
+        well={"lr": 0.05, "eps": 1.0},
+        runs=[{"lr": 0.01}, {"lr": 0.01, "momentum": 0.5, "centered": True}],
     ),
     Spec(
         "Rprop",
@@ -201,6 +254,8 @@ SPECS = [
             ({"etas": (1.5, 1.2)}, ValueError, "Invalid eta values: 1.5, 1.2"),
             ({"step_sizes": (2, 1)}, ValueError, "Invalid step sizes: 2, 1"),
         ],
+        well={"step_sizes": (1e-9, 1.0)},
+        runs=[{}],
     ),
     Spec(
         "SparseAdam",
@@ -229,12 +284,29 @@ SPECS = [
             ({"history_size": -1}, ValueError, "Invalid history_size: -1"),
             ({"line_search_fn": "armijo"}, RuntimeError, "only 'strong_wolfe' is supported"),
         ],
+        well={"line_search_fn": "strong_wolfe"},
     ),
 ]
 
-BY_NAME = {spec.name: spec for spec in SPECS}
+#: It stands for all that torch lacks, and is here alone.
+SIGNUM = Spec(
+    "Signum",
+    [{}, {"lr": 1e-3, "momentum": 0.95, "maximize": True}],
+    {"": ["exp_avg"]},
+    errors=[*_LR, ({"momentum": 1.0}, ValueError, "Invalid momentum value: 1.0")],
+    runs=[{"lr": 0.005}],
+    reference=references.Signum,
+    own=signum.Signum,
+)
 
-ELEMENTWISE = [spec for spec in SPECS if spec.kind == "elementwise"]
+EVERY = [*SPECS, SIGNUM]
+
+BY_NAME = {spec.name: spec for spec in EVERY}
+
+ELEMENTWISE = [spec for spec in EVERY if spec.kind == "elementwise"]
+
+#: Those that torch has as well.
+TORCHS = [spec for spec in SPECS if spec.reference is None]
 
 CASES = [(spec, options) for spec in ELEMENTWISE for options in spec.options]
 

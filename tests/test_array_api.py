@@ -67,8 +67,8 @@ def test_torch_tensors(spec: Spec, options: dict[str, Any], dtype: str) -> None:
 
 
 @pytest.mark.usefixtures("torch_in_double_precision")
-@pytest.mark.parametrize("name", [spec.name for spec in ELEMENTWISE])
-def test_a_torch_model_is_trained_in_place(name: str) -> None:
+@pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)
+def test_a_torch_model_is_trained_in_place(spec: Spec) -> None:
     def model() -> torch.nn.Module:
         torch.manual_seed(0)
         return torch.nn.Sequential(
@@ -79,8 +79,8 @@ def test_a_torch_model_is_trained_in_place(name: str) -> None:
     ours, theirs = model(), model()
     before = [parameter.data_ptr() for parameter in ours.parameters()]
     losses = []
-    for net, module in ((ours, optim), (theirs, torch.optim)):
-        optimizer = getattr(module, name)(net.parameters(), lr=0.01)
+    for net, cls in ((ours, spec.cls), (theirs, spec.theirs)):
+        optimizer = cls(net.parameters(), lr=0.01)
         for _ in range(20):
             optimizer.zero_grad()
             loss = (net(inputs) - inputs.sum(1, keepdim=True)).square().mean()

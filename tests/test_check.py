@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numerical import differences
 from rich.console import Console
-from specs import BY_NAME, SPECS
+from specs import BY_NAME, SPECS, TORCHS
 
 import arrayopt as optim
 from arrayopt.check import contestants, measure
@@ -42,11 +43,14 @@ QUICK: dict[str, Any] = {"steps": 12, "implementation": ["for-loop", "foreach"]}
 
 
 def test_every_algorithm_and_option_agrees_with_torch() -> None:
-    report = optim.compare(steps=25, implementation=["for-loop", "foreach"])
+    settings: dict[str, Any] = {"steps": 25, "implementation": ["for-loop", "foreach"]}
+    report = optim.compare(**settings)
     assert report.ok, str(report)
     assert {row.subject for row in report} == {f"arrayopt.{spec.name}" for spec in SPECS}
     for spec in SPECS:
-        rows = [row for row in report if row.subject == f"arrayopt.{spec.name}"]
+        lone = spec.reference and optim.compare(spec.name, spec.reference, **settings)
+        assert lone is None or lone.ok, str(lone)
+        rows = [row for row in lone or report if row.subject == f"arrayopt.{spec.name}"]
         options = [row.options for row in rows]
         assert all(each in options for each in spec.options)
         ways = {"for-loop"} if spec.kind != "elementwise" else {"for-loop", "foreach"}
@@ -59,8 +63,9 @@ def test_every_algorithm_and_option_agrees_with_torch() -> None:
             names = {name for key, own in spec.state.items() for name in own if _on(row, key)}
             assert set(row.compared) == {"param", *names} - {"step", "func_evals", "n_iter"}
             assert not row.alone
-    (lacking,) = report.lacking
-    assert lacking.startswith("torch.LBFGS in float32: ")
+    lacking = [reason for reason in report.lacking if "which has no" not in reason]
+    assert [reason.partition(": ")[0] for reason in lacking] == ["torch.LBFGS in float32"]
+    assert len(report.lacking) - len(lacking) == len(SPECS) - len(TORCHS)
 
 
 def _on(row: Comparison, option: str) -> bool:
@@ -105,6 +110,58 @@ def test_what_an_older_torch_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(report.lacking) == 1
     assert report.lacking[0].startswith(f"torch.Adam has no decoupled_weight_decay {installed}")
     assert len(report) == 2 * 2 * 3 * (len(OPTIONS["Adam"]) - 1)
+
+
+@pytest.fixture
+def adamax(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[torch.optim.Optimizer]]:
+    """torch lacks one of our algorithms, and this is a reference for it."""
+
+    class Adamax(torch.optim.Adamax):
+        pass
+
+    contestants._named.cache_clear()
+    monkeypatch.delattr(torch.optim, "Adamax")
+    yield Adamax
+    contestants._named.cache_clear()
+
+
+@pytest.mark.usefixtures("adamax")
+def test_what_torch_lacks_is_compared_with_the_for_loop(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = optim.compare("Adamax", steps=2, stream="fixed")
+    assert report.ok
+    assert {(row.against, row.implementation) for row in report} == {
+        ("arrayopt.Adamax", "foreach"),
+        ("arrayopt.Adamax", "fused"),
+    }
+    message = (
+        "arrayopt.Adamax with torch, which has no Adamax; it is compared with the for-loop of "
+        "arrayopt.Adamax instead"
+    )
+    assert report.lacking == (message,)
+    with pytest.raises(AssertionError, match=f"torch lacks it\n  not compared: {message}"):
+        assert_matches_torch("Adamax", steps=2, stream="fixed")
+    with pytest.raises(ValueError, match=r"has no Adamax; compare it with arrayopt\.Adamax"):
+        optim.compare("Adamax", "torch.Adamax")
+    report = optim.compare("Adamax", steps=2, implementation="for-loop")
+    assert not report.ok  # with itself it is not compared
+    assert report.lacking == (message,)
+    assert main(["check", "--algorithm=Adamax", "--algorithm=SGD", "--steps=2"]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"^arrayopt and torch *\n", output, re.M)
+    assert re.search(r"^ Adamax +float64 ", output, re.M)
+    assert f"not compared: {message}\n" in output
+
+
+def test_what_torch_lacks_can_be_compared_with_a_reference(
+    adamax: type[torch.optim.Optimizer],
+) -> None:
+    report = optim.compare("Adamax", adamax, steps=5)
+    assert report.ok, str(report)
+    assert report.lacking == ()
+    assert {row.implementation for row in report} == {"for-loop", "foreach", "fused"}
+    assert all(options in [row.options for row in report] for options in OPTIONS["Adamax"])
 
 
 def test_an_implementation_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from specs import BY_NAME, ELEMENTWISE, case_id
+from specs import ELEMENTWISE, case_id
 
 from arrayopt import problems
 from arrayopt.problems import Formulas, Problem
@@ -56,26 +56,7 @@ PROBLEMS = {
     "quadratic": QUADRATIC,
 }
 
-#: Learning rates with which every problem makes progress. Adadelta has a longer memory than by
-#: default, and RAdam a shorter one: with its default, Adadelta's steps swing, and an error grows by
-#: 1e8; RAdam's begin as those of SGD, whose rate the quadratic limits to 2e-3.
-RUNS: list[tuple[str, dict[str, Any]]] = [
-    ("SGD", {"lr": 5e-4}),
-    ("SGD", {"lr": 5e-4, "momentum": 0.9}),
-    ("SGD", {"lr": 5e-4, "momentum": 0.9, "nesterov": True}),
-    ("Adam", {"lr": 0.05}),
-    ("Adam", {"lr": 0.05, "amsgrad": True}),
-    ("AdamW", {"lr": 0.05}),
-    ("Adadelta", {"lr": 0.3, "rho": 0.99, "eps": 1e-4}),
-    ("Adagrad", {"lr": 0.5}),
-    ("Adamax", {"lr": 0.05}),
-    ("ASGD", {"lr": 5e-4, "t0": 50}),
-    ("NAdam", {"lr": 0.05}),
-    ("RAdam", {"lr": 2e-3, "betas": (0.9, 0.99)}),
-    ("RMSprop", {"lr": 0.01}),
-    ("RMSprop", {"lr": 0.01, "momentum": 0.5, "centered": True}),
-    ("Rprop", {}),
-]
+RUNS = [(spec, options) for spec in ELEMENTWISE for options in spec.runs]
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS)
 runs = pytest.mark.parametrize(
@@ -85,9 +66,9 @@ runs = pytest.mark.parametrize(
 
 def our_way(run: int, problem: Problem, foreach: bool | None) -> np.ndarray:
     """The points that our optimizer comes by, following the gradients at its own points."""
-    name, options = RUNS[run]
+    spec, options = RUNS[run]
     point = problem.start.copy()
-    optimizer = BY_NAME[name].cls([point], foreach=foreach, **options)
+    optimizer = spec.cls([point], foreach=foreach, **options)
     way = []
     for _ in range(STEPS):
         optimizer.step(grads=[problem.grad(point.copy())])
@@ -97,9 +78,9 @@ def our_way(run: int, problem: Problem, foreach: bool | None) -> np.ndarray:
 
 def their_way(run: int, problem: Problem, error: float = 0.0) -> np.ndarray:
     """The points that torch comes by, with gradients that are off by a relative `error`."""
-    name, options = RUNS[run]
+    spec, options = RUNS[run]
     tensor = torch.tensor(problem.start, requires_grad=True)
-    optimizer = getattr(torch.optim, name)([tensor], foreach=False, **options)
+    optimizer = spec.theirs([tensor], foreach=False, **options)
     rng = np.random.default_rng(0)
     way = []
     for _ in range(STEPS):
@@ -121,7 +102,7 @@ def distance(way: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_every_algorithm_runs() -> None:
-    assert {name for name, _ in RUNS} == {spec.name for spec in ELEMENTWISE}
+    assert all(spec.runs for spec in ELEMENTWISE)
 
 
 @each_problem
@@ -166,7 +147,7 @@ def test_the_way_is_torchs(problem: str, run: int, foreach: bool | None) -> None
     # Rprop looks at nothing but signs of gradients, and its step sizes are the same products on
     # both sides. So there is nothing to be rounded otherwise; a bound would have to be 0 or large,
     # since a gradient of the other sign makes another way.
-    assert distance(ours, theirs) <= (0 if RUNS[run][0] == "Rprop" else BOUND)
+    assert distance(ours, theirs) <= (0 if RUNS[run][0].name == "Rprop" else BOUND)
     first = one.fun(one.start)
     losses = [one.fun(ours[-1]), one.fun(theirs[-1])]
     assert max(losses) <= first / PROGRESS

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numerical import assert_gradients
+from specs import BY_NAME
 
 from arrayopt.demo.agreement import (
     BOUND,
@@ -114,7 +115,7 @@ def test_swa_averages_at_least_the_last_epoch(epochs):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_algorithms_and_options_of_torch(name):
-    getattr(torch.optim, name)([torch.zeros(1)], **RECIPES[name].options)
+    BY_NAME[name].theirs([torch.zeros(1)], **RECIPES[name].options)
 
 
 def test_a_seed_determines_the_run(few):

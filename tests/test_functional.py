@@ -444,9 +444,9 @@ def kind_of(state: Any) -> Any:
     return jax.tree.structure(state), [jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(state)]
 
 
-@pytest.mark.parametrize("name", [spec.name for spec in ELEMENTWISE])
-def test_jit_in_single_precision(name: str) -> None:
-    init, update = optim.functional(getattr(optim, name), lr=0.01)
+@pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)
+def test_jit_in_single_precision(spec: Spec) -> None:
+    init, update = optim.functional(spec.cls, lr=0.01)
     start = np.linspace(1, 2, 5, dtype=np.float32)
     ours, state = jnp.asarray(start), init(jnp.asarray(start))
     exact, exact_state = start.astype(np.float64), init(start.astype(np.float64))

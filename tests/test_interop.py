@@ -13,16 +13,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from specs import BY_NAME, CASES, SPECS, Spec, case_id
+from specs import BY_NAME, TORCHS, Spec, case_id
 from test_lbfgs import Run, distance, logistic
-from test_parity import Ours, Theirs, cases, gradients, relative_difference
+from test_parity import Ours, Theirs, gradients, relative_difference
 
 import arrayopt as optim
 from arrayopt import SparseGrad, swa_utils
 from arrayopt.interop import arrays, from_torch, recognition, to_torch
 
 in_double = pytest.mark.usefixtures("torch_in_double_precision")
-each = pytest.mark.parametrize("spec", SPECS, ids=case_id)
+each = pytest.mark.parametrize("spec", TORCHS, ids=case_id)
+ALL = [(spec, options) for spec in TORCHS for options in spec.options]
+everything = pytest.mark.parametrize(("spec", "options"), ALL, ids=case_id)
+dense = [case for case in ALL if case[0].kind == "elementwise"]
+cases = pytest.mark.parametrize(("spec", "options"), dense, ids=case_id)
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 DTYPES += [torch.complex64, torch.complex128]
 
@@ -191,7 +195,7 @@ def torchs(spec: Spec, options: dict[str, Any], dtype: Any, steps: int = 3) -> A
     groups = [{"params": named[:2], "lr": 0.01, "name": "first"}, {"params": named[2:]}]
     if spec.kind == "closure":
         groups = [{"params": named[:3]}]
-    optimizer = getattr(torch.optim, spec.name)(groups, **options)
+    optimizer = spec.theirs(groups, **options)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -223,8 +227,6 @@ def numpys(source: Any, spec: Spec) -> optim.Optimizer:
     return ours
 
 
-ALL = [*CASES, *((spec, o) for spec in SPECS if spec.kind != "elementwise" for o in spec.options)]
-everything = pytest.mark.parametrize(("spec", "options"), ALL, ids=case_id)
 dtypes = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64], ids=str
 )
@@ -310,7 +312,7 @@ def test_nothing_is_shared(spec: Spec, options: dict[str, Any], convert: Any) ->
 def test_torch_goes_on_as_if_the_state_had_never_left(
     spec: Spec, options: dict[str, Any], dtype: Any
 ) -> None:
-    known = getattr(torch.optim, spec.name)([torch.zeros(1)]).defaults
+    known = spec.theirs([torch.zeros(1)]).defaults
     if options.keys() - known.keys() or not supported(spec, dtype):
         options, dtype = {}, torch.float64
     theirs = torchs(spec, options, dtype)
@@ -409,6 +411,21 @@ def test_an_algorithm_of_ones_own_is_converted_entry_by_entry() -> None:
     assert back[0]["mu"].tolist() == [1.0, 1.0]  # an array, whatever others call so
     assert recognition.class_of(ours) is None
     assert recognition.recognize([]) is None
+
+
+def test_what_torch_lacks_is_converted_as_an_algorithm_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.optim, "Rprop")
+    ours = optim.Rprop([np.ones(2)])
+    ours.step(grads=[np.full(2, 3.0)])
+    theirs = to_torch(ours)
+    (entry,) = theirs["state"].values()
+    assert same(entry["step"], torch.tensor(1.0))
+    assert same(entry["prev"], torch.full((2,), 3.0, dtype=torch.float64))
+    assert same(theirs["param_groups"], ours.state_dict()["param_groups"])
+    assert same(to_torch(ours.state_dict()), theirs)
+    assert same(from_torch(theirs), ours.state_dict())
 
 
 # What one side has and the other has not

@@ -66,26 +66,10 @@ def quadratic(x: np.ndarray) -> tuple[float, np.ndarray]:
     return float(0.5 * x @ A @ x - B @ x), A @ x - B
 
 
-WELL = {
-    "SGD": {"lr": 0.1, "momentum": 0.5},
-    "Adam": {"lr": 0.05},
-    "AdamW": {"lr": 0.05, "weight_decay": 0.0},
-    "Adadelta": {"lr": 1.0, "eps": 1e-2},
-    "Adagrad": {"lr": 0.5},
-    "Adamax": {"lr": 0.05},
-    "ASGD": {"lr": 0.1, "lambd": 0.0},
-    "NAdam": {"lr": 0.05, "momentum_decay": 0.0},
-    "RAdam": {"lr": 0.05},
-    "RMSprop": {"lr": 0.05, "eps": 1.0},
-    "Rprop": {"step_sizes": (1e-9, 1.0)},
-    "LBFGS": {"line_search_fn": "strong_wolfe"},
-}
-
-
 @both
 @pytest.mark.parametrize("spec", DENSE, ids=case_id)
 def test_every_algorithm_finds_the_minimum_of_a_quadratic(minimize: Any, spec: Spec) -> None:
-    result = minimize(quadratic, [2.0, 2.0], spec.cls, jac=True, gtol=1e-6, **WELL[spec.name])
+    result = minimize(quadratic, [2.0, 2.0], spec.cls, jac=True, gtol=1e-6, **spec.well)
     assert result.success
     assert result.status == 0
     assert "gradient is within gtol=1e-06" in result.message

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from specs import CASES, ELEMENTWISE, SPECS, Spec, case_id
+from specs import CASES, ELEMENTWISE, EVERY, SPECS, Spec, case_id
 
 import arrayopt as optim
 from arrayopt.algorithms import __all__ as ALGORITHMS
@@ -64,13 +64,13 @@ class Ours:
 
 
 class Theirs:
-    """torch's optimizer of the same name, on the CPU, one tensor after another."""
+    """What it is compared with: torch's optimizer, on the CPU, one tensor after another."""
 
     def __init__(self, spec: Spec, options: dict[str, Any], dtype: Any, start: Any = None) -> None:
         start = draw(np.random.default_rng(0), start or dtype)
         self.tensors = [torch.tensor(a.astype(dtype), requires_grad=True) for a in start]
         self.dtype = dtype
-        self.optimizer = getattr(torch.optim, spec.name)(self.tensors, foreach=False, **options)
+        self.optimizer = spec.theirs(self.tensors, foreach=False, **options)
 
     def step(self, grads: Arrays) -> None:
         for tensor, grad in zip(self.tensors, grads, strict=True):
@@ -175,7 +175,7 @@ def test_options_of_groups_agree_with_torch(spec: Spec) -> None:
     arrays = draw(np.random.default_rng(0), np.float64)
     tensors = [torch.tensor(array.copy(), requires_grad=True) for array in arrays]
 
-    decay = {} if spec.name == "Rprop" else {"weight_decay": 0.01}
+    decay = {"weight_decay": 0.01} if "weight_decay" in spec.cls(arrays).defaults else {}
 
     def groups(params: list[Any]) -> list[dict[str, Any]]:
         return [
@@ -185,7 +185,7 @@ def test_options_of_groups_agree_with_torch(spec: Spec) -> None:
         ]
 
     ours = spec.cls(groups(arrays), lr=0.001)
-    theirs = getattr(torch.optim, spec.name)(groups(tensors), lr=0.001)
+    theirs = spec.theirs(groups(tensors), lr=0.001)
     for grads in gradients(np.float64, 50):
         for tensor, grad in zip(tensors, grads, strict=True):
             tensor.grad = torch.tensor(grad)
@@ -222,6 +222,11 @@ def test_state_is_that_of_the_table(spec: Spec, options: dict[str, Any]) -> None
 def test_every_algorithm_has_a_spec() -> None:
     assert sorted(ALGORITHMS) == sorted(spec.name for spec in SPECS)
     assert set(ALGORITHMS) <= set(optim.__all__)
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=case_id)
+def test_a_reference_is_brought_for_what_torch_lacks_and_for_nothing_else(spec: Spec) -> None:
+    assert (spec.reference is None) == hasattr(torch.optim, spec.name)
 
 
 @pytest.mark.parametrize("spec", ELEMENTWISE, ids=case_id)

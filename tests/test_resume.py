@@ -169,7 +169,7 @@ def assert_same_state(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 def test_a_parameter_without_a_gradient_rests_as_in_torch(spec: Spec, options: Options) -> None:
     start = draw(np.random.default_rng(0))
     tensors = [torch.tensor(array, requires_grad=True) for array in start]
-    theirs = getattr(torch.optim, spec.name)(tensors, **options, foreach=False)
+    theirs = spec.theirs(tensors, **options, foreach=False)
     ways = [
         (way, spec.cls([optim.Parameter(a.copy()) for a in start], **options, foreach=foreach))
         for way in (step_frozen, step_without_grad, step_with_grads)
@@ -225,7 +225,7 @@ def test_options_may_change_as_in_torch(spec: Spec, before: Options, after: Opti
     start = np.random.default_rng(0).standard_normal(6)
     array, tensor = start.copy(), torch.tensor(start, requires_grad=True)
     ours = spec.cls([array], **before)
-    theirs = getattr(torch.optim, spec.name)([tensor], **before, foreach=False)
+    theirs = spec.theirs([tensor], **before, foreach=False)
     defaults = {key: spec.cls([np.ones(1)]).defaults[key] for key in {*before, *after}}
     rng = np.random.default_rng(1)
     for options in (before, after, before):

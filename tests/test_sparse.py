@@ -252,7 +252,7 @@ def test_parameters_and_state_agree_with_torch(spec, options, dtype):
     arrays = start(dtype)
     tensors = [torch.tensor(array) for array in arrays]
     ours = spec.cls(arrays, **options)
-    theirs = getattr(torch.optim, spec.name)(tensors, **options)
+    theirs = spec.theirs(tensors, **options)
     for step, grads in enumerate(stream(dtype, 1000), 1):
         last = len(SHAPES) if step <= 10 else 1  # in the long run, one of them will do
         for number, (tensor, grad) in enumerate(zip(tensors, grads)):
@@ -282,7 +282,7 @@ def test_single_precision_is_as_exact_as_torch(spec, options):
     arrays = start(np.float32)
     tensors = [torch.tensor(array) for array in arrays]
     sides = [spec.cls(exact, **options), spec.cls(arrays, **options)]
-    theirs = getattr(torch.optim, spec.name)(tensors, **options)
+    theirs = spec.theirs(tensors, **options)
     for grads in stream(np.float32, 300):
         for tensor, grad in zip(tensors, grads):
             tensor.grad = as_torch(grad)

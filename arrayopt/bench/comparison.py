@@ -98,6 +98,8 @@ class Settings:
         Whether workloads are reduced.
     place : Place, optional
         Where to measure, if not on the host.
+    instead : sequence of str
+        Who takes part where no rival has the algorithm.
     """
 
     against: Sequence[str]
@@ -105,6 +107,7 @@ class Settings:
     effort: Effort = field(default_factory=Effort)
     quick: bool = False
     place: Place | None = None
+    instead: Sequence[str] = ()
 
     @property
     def arrays(self) -> Mapping[str, str]:
@@ -217,6 +220,7 @@ def compare(
         )
 
     ours, rivals = [*filter(takes_part, OURS)], [*filter(takes_part, settings.against)]
+    rivals = rivals or [*filter(takes_part, settings.instead)]
     if REFERENCE not in ours:
         return []
     memory = settings.place.memory() if settings.place else available_memory()

@@ -145,7 +145,7 @@ class TorchTensors(Contender):
         self.heading = heading
 
     def cls(self, algorithm: str) -> Any:
-        """The optimizer."""
+        """The optimizer; None if there is none."""
         return find(algorithm)
 
     def offers(self, algorithm: str, sparse: bool) -> bool:
@@ -189,14 +189,15 @@ class Torch(TorchTensors):
     def cls(self, algorithm: str) -> Any:
         import torch
 
-        return getattr(torch.optim, algorithm)
+        return getattr(torch.optim, algorithm, None)
 
     def offers(self, algorithm: str, sparse: bool) -> bool:
         if algorithm == "EMA":  # whose two ways are no options
             return not sparse and "foreach" in self.options
         if sparse and self.options:  # torch's fused ones take none; of the others, one will do
             return False
-        return super().offers(algorithm, sparse) and _accepts(self.cls(algorithm), self.options)
+        cls = self.cls(algorithm)
+        return bool(cls) and super().offers(algorithm, sparse) and _accepts(cls, self.options)
 
     def averaging(self, problem: Problem) -> Side:
         import torch

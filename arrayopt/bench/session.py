@@ -11,6 +11,7 @@ from typing import Any
 import arrayopt
 from arrayopt.bench import report
 from arrayopt.bench.comparison import Result, Settings, compare
+from arrayopt.bench.contenders import OURS
 from arrayopt.bench.measure import bandwidth, take_turns
 from arrayopt.bench.neighbours import doubt, watch
 from arrayopt.bench.record import record
@@ -66,6 +67,9 @@ def session(
             screen.print(report.table(workload, found, settings))
             results += found
     screen.print(report.EXPLANATION)
+    lone = (r.algorithm for r in results if r.contender not in (*OURS, *settings.against))
+    for algorithm in dict.fromkeys(lone):
+        screen.print(f"No rival has {algorithm}: it was timed beside arrayopt's own for-loop.")
     if any(result.fractions for result in results):
         screen.print(report.OF_MEMORY)
     busy = others()

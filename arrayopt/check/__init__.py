@@ -42,10 +42,11 @@ def compare(
     subject : str, class, callable, or list of them, optional
         Who is compared: the name of an algorithm (``"Adam"``); an optimizer class of arrayopt, of
         torch, or of one's own; or a function ``update(param, grad, state, **options)``. By default,
-        all thirteen algorithms.
+        all algorithms.
     against : str, class or callable, default "torch"
-        With whom: ``"torch"`` or ``"arrayopt"`` for the algorithm of the same name,
-        ``"torch.Adam"`` for one of another name, or whatever `subject` may be.
+        With whom: ``"torch"`` or ``"arrayopt"`` for the algorithm of the same name (of one that
+        torch lacks, the for-loop of ours), ``"torch.Adam"`` for one of another name, or whatever
+        `subject` may be.
     options : dict or list of dict, optional
         Hyperparameters. By default, sets of them that take every branch of the algorithm; none for
         what is one's own.

@@ -109,12 +109,18 @@ def contestant(what: Any) -> Contestant:
 
 
 def twin(who: Contestant, library: str) -> Contestant:
-    """The algorithm of the same name in ``"torch"`` or ``"arrayopt"``."""
+    """The algorithm of the same name in ``"torch"`` or ``"arrayopt"``.
+
+    Of one that torch lacks, it is the for-loop of ours.
+    """
     if who.algorithm not in OPTIONS:
         raise ValueError(
             f"{library} has no algorithm that is called {who.algorithm!r}; say which it is to be "
             f"compared with: {', '.join(f'{library}.{name}' for name in OPTIONS)}"
         )
+    if library == "torch" and _of_torch(who.algorithm) is None:
+        there, _ = implementations(_named(f"arrayopt.{who.algorithm}"), "float64")
+        return there["for-loop"]
     return _named(f"{library}.{who.algorithm}")
 
 
@@ -163,10 +169,17 @@ def _named(name: str) -> Contestant:
     algorithm = known[algorithm.lower()]
     if not library.startswith("torch"):
         return _of_class(getattr(algorithms, algorithm))
-    torch = require("torch", f"a comparison with torch's {algorithm} needs", "torch")
-    cls = getattr(torch.optim, algorithm)
+    cls = _of_torch(algorithm)
+    if cls is None:
+        raise ValueError(f"torch has no {algorithm}; compare it with arrayopt.{algorithm}")
     loop = {"foreach": False} if "foreach" in inspect.signature(cls).parameters else {}
     return Contestant(f"torch.{algorithm}", TorchSide, cls, _kind(algorithm), loop)
+
+
+def _of_torch(algorithm: str) -> Any:
+    """The class of torch that has this name, or None."""
+    torch = require("torch", f"a comparison with torch's {algorithm} needs", "torch")
+    return getattr(torch.optim, algorithm, None)
 
 
 def _of_class(cls: type) -> Contestant:

@@ -75,6 +75,12 @@ def planned(
     for who, rival in _pairs(subject, against):
         exact = _exact(rival)
         searches = rival.kind == "closure"
+        alone = against == "torch" and rival.library == "arrayopt"
+        if alone:
+            lacking.append(
+                f"{who.name} with torch, which has no {who.algorithm}; it is compared with the "
+                f"for-loop of {rival.name} instead"
+            )
         for precision in dtypes:
             if searches and precision not in ("float64", "complex128"):
                 lacking.append(
@@ -87,6 +93,8 @@ def planned(
             subjects = {way: s for way, s in subjects.items() if way in ways or way == "default"}
             if not subjects and not missing:
                 lacking.append(f"{who.name} has no {' or '.join(ways)} implementation")
+            if alone:  # nobody with itself
+                subjects = {way: s for way, s in subjects.items() if s != rival}
             if searches and "problem" not in streams:
                 lacking.append(f"{rival.name} needs the loss, which only a problem has")
             for chosen in _option_sets(options, who, rival, exact):

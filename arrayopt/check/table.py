@@ -21,6 +21,7 @@ def summary_table(report: Report) -> Table:
     found = summaries(report.comparisons)
     headings, rows = overview(found)
     rivals = {row.against.rpartition(".")[0] for row in report}
+    rivals = rivals - {"arrayopt"} or rivals  # whose own for-loop stands in for what torch lacks
     namesakes = all(row.subject == f"arrayopt.{_name(row.against)}" for row in report)
     title = f"arrayopt and {rivals.pop()}" if namesakes and len(rivals) == 1 else ""
     table = _table(headings[:2], [*headings[2:], ""], title)

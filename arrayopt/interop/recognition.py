@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arrayopt import algorithms
+from arrayopt.interop.arrays import need
 from arrayopt.optimizer import Optimizer
 
-__all__ = ["EXECUTION", "class_of", "options_of", "recognize"]
+__all__ = ["EXECUTION", "class_of", "in_torch", "options_of", "recognize"]
 
 #: Options that tell how a step is computed, and not what.
 EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
@@ -39,17 +40,22 @@ def class_of(optimizer: Any) -> type[Optimizer] | None:
     return None
 
 
+def in_torch(cls: type[Optimizer]) -> bool:
+    """Whether the installed torch has an algorithm of the same name."""
+    return hasattr(need("torch", "arrayopt.interop").optim, cls.__name__)
+
+
 def recognize(groups: Sequence[Mapping[str, Any]]) -> type[Optimizer] | None:
-    """Our class of the algorithm whose options the groups of a ``state_dict`` have.
+    """Our class of the algorithm of torch whose options the groups of a ``state_dict`` have.
 
     The options of Adam and AdamW are the same; Adam stands for both. None if no algorithm's are
     there.
     """
     keys = set(groups[0]) if groups else set()
-    known = {cls: options_of(cls).keys() for cls in _CLASSES}
+    known = {cls: options_of(cls).keys() for cls in _CLASSES if in_torch(cls)}
     needed = {cls: options - _NOT_EVERYWHERE for cls, options in known.items()}
     return max(
-        (cls for cls in _CLASSES if needed[cls] <= keys),
+        (cls for cls in known if needed[cls] <= keys),
         key=lambda cls: (len(needed[cls]), -len((known[cls] ^ keys) - {"fused"})),
         default=None,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from arrayopt.interop import torch_optimizer, torch_scheduler
 from arrayopt.interop.arrays import map_arrays, need, to_numpy, to_tensor
-from arrayopt.interop.recognition import class_of, recognize
+from arrayopt.interop.recognition import class_of, in_torch, recognize
 from arrayopt.optimizer import Optimizer
 
 __all__ = ["from_torch", "to_torch"]
@@ -180,10 +180,14 @@ def _state_dict(source: Any) -> Mapping[str, Any]:
 
 
 def _algorithm(source: Any, state_dict: Mapping[str, Any]) -> type[Optimizer] | None:
-    """Our class of the algorithm, as the optimizer tells it, or else its ``state_dict``."""
-    if hasattr(source, "param_groups"):
-        return class_of(source)
-    return recognize(state_dict["param_groups"])
+    """Our class of the algorithm, as the optimizer tells it, or else its ``state_dict``.
+
+    None if torch has none of that name: its state is converted as that of one's own.
+    """
+    if not hasattr(source, "param_groups"):
+        return recognize(state_dict["param_groups"])
+    cls = class_of(source)
+    return cls if cls is not None and in_torch(cls) else None
 
 
 def _is_optimizers(state_dict: Mapping[str, Any]) -> bool:

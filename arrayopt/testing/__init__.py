@@ -89,7 +89,7 @@ def assert_matches_torch(subject: Any, algorithm: str | None = None, **settings:
     Raises
     ------
     AssertionError, ValueError, TypeError, ImportError
-        As `assert_matches` does.
+        As `assert_matches` does, and where torch has no such algorithm.
 
     Examples
     --------
@@ -100,4 +100,7 @@ def assert_matches_torch(subject: Any, algorithm: str | None = None, **settings:
     ['fixed', 'problem', 'rare']
     """
     against = "torch" if algorithm is None else f"torch.{algorithm}"
-    return assert_matches(subject, against, **settings)
+    report = assert_matches(subject, against, **settings)
+    if not all(row.against.startswith("torch.") for row in report):
+        raise AssertionError("\n  not compared: ".join(["torch lacks it", *report.lacking]))
+    return report

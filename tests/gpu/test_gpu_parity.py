@@ -53,7 +53,7 @@ class Rival(Theirs):
         spec, options, *_ = arguments
         self.device = machine.rival
         self.tensors = [t.detach().to(self.device).requires_grad_() for t in self.tensors]
-        self.optimizer = getattr(torch.optim, spec.name)(self.tensors, foreach=False, **options)
+        self.optimizer = spec.theirs(self.tensors, foreach=False, **options)
 
     def step(self, grads: list[np.ndarray]) -> None:
         for tensor, grad in zip(self.tensors, grads, strict=True):
