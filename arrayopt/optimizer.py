@@ -108,6 +108,7 @@ def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
     Returns
     -------
     RemovableHandle
+        Its ``remove()`` takes the hook away, and so does leaving it as a context manager.
 
     Examples
     --------
@@ -133,6 +134,7 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     Returns
     -------
     RemovableHandle
+        Its ``remove()`` takes the hook away, and so does leaving it as a context manager.
 
     Examples
     --------
@@ -782,6 +784,9 @@ class Optimizer:
     @property
     def implementation(self) -> tuple[ImplementationReport, ...]:
         """Which executor updates which parameters, and why; empty without a `rule`.
+
+        Each report is of one kind of parameters in a group: a line, if printed, with ``group``,
+        ``implementation``, ``backend``, ``arrays``, ``parameters`` (how many) and ``reason``.
 
         Arrays that share memory with each other, or with a gradient, are updated one after another
         whichever it is.
