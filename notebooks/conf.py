@@ -124,6 +124,24 @@ myst_substitutions = measured() | {"overview": overview()}
 
 # The pages
 
+#: Words that somebody may search for, and that a page says in others.
+KEYWORDS = {
+    "quick_start": "install pip per layer rates resume",
+    "coming_from_torch": "port migrate pytorch",
+    "write_your_own_optimizer": "custom optimizer lion kernel equations",
+    "guide/parameters": "freeze frozen layers jax pytorch embedding",
+    "guide/groups": "per layer learning rate weight decay biases callback",
+    "guide/schedules": "warmup warm up cosine plot learning rate decay restarts",
+    "guide/averaging": "ema swa polyak",
+    "guide/clipping": "gradient clipping norm exploding",
+    "guide/checkpoints": "resume from checkpoint restart continue save load",
+    "guide/gpu": "gpu cuda amp mixed precision float16",
+    "guide/speed": "numba compile kernel cache fast",
+    "guide/minimize": "scipy jax jit functional differentiable",
+    "guide/explain": "equations latex kernel plot animation",
+    "guide/choosing": "which optimizer closure",
+}
+
 #: What has nothing beside it that a sidebar could list.
 ALONE = ("index", "quick_start", "coming_from_torch", "_modules/**")
 
@@ -169,6 +187,13 @@ def describe_pictures(app: Any, doctree: nodes.document) -> None:
         title = section.next_node(nodes.title)
         if title is not None:
             image.setdefault("alt", f"Picture: {title.astext()}")
+
+
+def add_keywords(app: Any, doctree: nodes.document) -> None:
+    """Let the search find a page by other words, too."""
+    if words := KEYWORDS.get(app.env.docname):
+        content = ", ".join(words.split())  # the search takes what stands between commas
+        doctree.insert(0, nodes.meta(name="keywords", content=content))
 
 
 def copy_mathjax(app: Any, error: Exception | None) -> None:
@@ -297,6 +322,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("doctree-read", strip_code)
     app.connect("doctree-read", describe_pictures)
+    app.connect("doctree-read", add_keywords)
     app.connect("build-finished", copy_mathjax, priority=400)
     app.connect("build-finished", drop_maps, priority=800)
     app.connect("build-finished", check_links, priority=900)

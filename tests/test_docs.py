@@ -79,9 +79,11 @@ KINDS = [
     "differences_from_torch.html",
     "how_it_works.html",
     "benchmarks.html",
+    "api/index.html",
     "api/optimizers.html",
     "generated/api/arrayopt.Adam.html",
     "generated/api/arrayopt.minimize.html",
+    "genindex.html",
     "search.html",
     *(f"{notebook.stem}.html" for notebook in sorted(NOTEBOOKS.glob("*.ipynb"))),
 ]
@@ -126,6 +128,12 @@ def test_a_public_name_has_a_page(site: Path) -> None:
         stem = f"{name}-class" if f"{name}-class" in listed else name
         text = (site / "generated" / "api" / f"{stem}.html").read_text()
         assert f'id="{name}"' in text, name
+
+
+def test_the_overview_leads_to_every_public_name(site: Path) -> None:
+    links = Page((site / "api" / "index.html").read_text()).links
+    named = {link.partition("#")[2] for link in links if "generated/api/" in link}
+    assert not PUBLIC.keys() - named
 
 
 def test_every_notebook_and_page_is_in_the_site(site: Path) -> None:
@@ -258,13 +266,24 @@ def test_equations_are_set(address: str, browser: Any) -> None:
     assert "\\(" not in body
 
 
-def test_the_search_finds_adam(address: str, browser: Any) -> None:
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("Adam", "generated/api/arrayopt.Adam.html"),
+        ("per-layer learning rate", "guide/groups.html"),
+        ("port torch training loop", "coming_from_torch.html"),
+        ("resume from checkpoint", "guide/checkpoints.html"),
+        ("plot warmup cosine", "guide/schedules.html"),
+        ("Lion kernel", "write_your_own_optimizer.html"),
+    ],
+)
+def test_the_search_finds_a_page(address: str, browser: Any, query: str, page: str) -> None:
     look(browser)
-    settled(browser, address, "search.html?q=Adam")
+    settled(browser, address, f"search.html?q={query}")
     results = WebDriverWait(browser, 30).until(
         lambda driver: driver.find_elements(By.CSS_SELECTOR, "#search-results li a")
     )
-    assert any("arrayopt.Adam.html" in link.get_attribute("href") for link in results[:5])
+    assert any(f"/{page}" in link.get_attribute("href") for link in results[:5])
 
 
 def test_one_finds_ones_way(address: str, browser: Any) -> None:
