@@ -259,7 +259,9 @@ def bases_of(name: str, module: str) -> list[str]:
     """The names of the classes that an entry inherits from, near and far."""
     entry = entry_of(name, module)
     found = public_bases(entry) if inspect.isclass(entry) else []
-    return [base.__name__ for near in found for base in (near, *public_bases(near))]
+    for base in found:
+        found += [further for further in public_bases(base) if further not in found]
+    return [base.__name__ for base in found]
 
 
 def rule_of(name: str, module: str) -> str:
