@@ -74,6 +74,7 @@ def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
     Returns
     -------
     RemovableHandle
+        Its ``remove()`` takes the hook away, and so does leaving it as a context manager.
 
     Examples
     --------
@@ -99,6 +100,7 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
     Returns
     -------
     RemovableHandle
+        Its ``remove()`` takes the hook away, and so does leaving it as a context manager.
 
     Examples
     --------

@@ -30,6 +30,7 @@ def info() -> str:
     """
     optional = extras()
     packages = dict.fromkeys(package for names in optional.values() for package in names)
+    packages.pop("arrayopt", None)  # extras of extras
     installed = [
         ("arrayopt", arrayopt.__version__),
         ("Python", platform.python_version()),

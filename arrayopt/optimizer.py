@@ -695,6 +695,9 @@ class Optimizer:
     def implementation(self) -> tuple[ImplementationReport, ...]:
         """Which executor updates which parameters, and why; empty without a `rule`.
 
+        Each report is of one kind of parameters in a group: a line, if printed, with ``group``,
+        ``implementation``, ``backend``, ``arrays``, ``parameters`` (how many) and ``reason``.
+
         Arrays that share memory with each other, or with a gradient, are updated one after another
         whichever it is.
 

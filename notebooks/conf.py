@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import shutil
 import sys
+from abc import ABC
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mathjax
 from docutils import nodes
@@ -24,9 +26,9 @@ from links import broken  # noqa: E402
 from pictures import MEASURED, caption, draw_all  # noqa: E402
 from speed_table import table  # noqa: E402
 
+from arrayopt.algorithms import links as helpers  # noqa: E402
 from arrayopt.bench.neighbours import TOLERATED  # noqa: E402
 from arrayopt.info import versions_text  # noqa: E402
-from arrayopt.optimizer import Optimizer  # noqa: E402
 
 project = "arrayopt"
 author = "the arrayopt developers"
@@ -51,7 +53,9 @@ exclude_patterns = ["**/.ipynb_checkpoints", "generated/pictures"]
 default_role = "autolink"
 autosummary_filename_map = {"arrayopt.Functional": "arrayopt.Functional-class"}  # beside functional
 autodoc_default_options = {"no-value": True}
+autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # types stand in the section Parameters
+autodoc_preserve_defaults = True  # as they are written: algorithm=Adam, max_bytes=2**28
 maximum_signature_line_length = 60
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
@@ -102,9 +106,46 @@ def measured() -> dict[str, str]:
     }
 
 
-myst_substitutions = measured()
+# What the overview of the public names tells, read from the pages that list them
+
+
+def overview() -> str:
+    """A table of those pages, each with its names."""
+    folder = HERE / "api"
+    (listed,) = re.findall(r"```{toctree}\n(.*?)```", (folder / "index.md").read_text(), re.DOTALL)
+    rows = ["| | |", "|---|---|"]
+    for page in re.findall(r"^\w+$", listed, re.MULTILINE):
+        module, names = "", []
+        for line in (folder / f"{page}.md").read_text().splitlines():
+            if found := re.match(r"\.\. currentmodule:: (\S+)", line):
+                module = found[1]
+            elif found := re.fullmatch(r"   (\w+)", line):
+                names.append(f"{{py:obj}}`~{module}.{found[1]}`")
+        rows.append(f"| {{doc}}`{page}` | {', '.join(names)} |")
+    return "\n".join(rows)
+
+
+myst_substitutions = measured() | {"overview": overview()}
 
 # The pages
+
+#: Words that somebody may search for, and that a page says in others.
+KEYWORDS = {
+    "quick_start": "install pip per layer rates resume",
+    "coming_from_torch": "port migrate pytorch",
+    "write_your_own_optimizer": "custom optimizer lion kernel equations",
+    "guide/parameters": "freeze frozen layers jax pytorch embedding",
+    "guide/groups": "per layer learning rate weight decay biases callback",
+    "guide/schedules": "warmup warm up cosine plot learning rate decay restarts",
+    "guide/averaging": "ema swa polyak",
+    "guide/clipping": "gradient clipping norm exploding",
+    "guide/checkpoints": "resume from checkpoint restart continue save load",
+    "guide/gpu": "gpu cuda amp mixed precision float16",
+    "guide/speed": "numba compile kernel cache fast",
+    "guide/minimize": "scipy jax jit functional differentiable",
+    "guide/explain": "equations latex kernel plot animation",
+    "guide/choosing": "which optimizer closure",
+}
 
 #: What has nothing beside it that a sidebar could list.
 ALONE = ("index", "quick_start", "coming_from_torch", "_modules/**")
@@ -142,6 +183,24 @@ def strip_code(app: Any, doctree: nodes.document) -> None:
             node.children = [nodes.Text(node.rawsource)]
 
 
+def describe_pictures(app: Any, doctree: nodes.document) -> None:
+    """Say of a notebook's picture where it belongs, instead of the name of its file."""
+    for image in doctree.findall(nodes.image):
+        section = image
+        while section.parent is not None and not isinstance(section, nodes.section):
+            section = section.parent
+        title = section.next_node(nodes.title)
+        if title is not None:
+            image.setdefault("alt", f"Picture: {title.astext()}")
+
+
+def add_keywords(app: Any, doctree: nodes.document) -> None:
+    """Let the search find a page by other words, too."""
+    if words := KEYWORDS.get(app.env.docname):
+        content = ", ".join(words.split())  # the search takes what stands between commas
+        doctree.insert(0, nodes.meta(name="keywords", content=content))
+
+
 def copy_mathjax(app: Any, error: Exception | None) -> None:
     """Put MathJax and its fonts among the static files."""
     if error is None and app.builder.format == "html":
@@ -170,22 +229,107 @@ def draw_pictures(app: Any) -> None:
     draw_all(GENERATED / "pictures")
 
 
+# What the templates of public names ask for
+
+
+def entry_of(name: str, module: str) -> Any:
+    """What a page is about."""
+    return getattr(importlib.import_module(module), name, None)
+
+
+def exported(cls: type) -> bool:
+    """Whether a class of arrayopt has a page of its own."""
+    package = ".".join(cls.__module__.split(".")[:2])
+    return any(
+        cls.__name__ in module.__all__ and getattr(module, cls.__name__) is cls
+        for module in map(importlib.import_module, dict.fromkeys((package, "arrayopt")))
+        if hasattr(module, "__all__")
+    )
+
+
+def public_bases(cls: Any) -> list[Any]:
+    """What a class inherits from, as far as a reader can look it up."""
+    found: list[Any] = []
+    for base in getattr(cls, "__orig_bases__", getattr(cls, "__bases__", ())):
+        if not base.__module__.startswith("arrayopt"):
+            found += [] if base in (object, ABC, Protocol) else [base]
+        elif exported(base):
+            found.append(base)
+        else:
+            found += public_bases(base)
+    return list(dict.fromkeys(found))
+
+
+def bases_of(name: str, module: str) -> list[str]:
+    """The names of the classes that an entry inherits from, near and far."""
+    entry = entry_of(name, module)
+    found = public_bases(entry) if inspect.isclass(entry) else []
+    for base in found:
+        found += [further for further in public_bases(base) if further not in found]
+    return [base.__name__ for base in found]
+
+
 def rule_of(name: str, module: str) -> str:
     """The file that an optimizer has its own rule in, from the root of the sources, or nothing."""
-    entry = getattr(importlib.import_module(module), name, None)
-    if inspect.isclass(entry) and issubclass(entry, Optimizer) and "rule" in vars(entry):
+    entry = entry_of(name, module)
+    if "Optimizer" in bases_of(name, module) and "rule" in vars(entry):
         return str(Path("/..") / Path(inspect.getfile(entry)).relative_to(HERE.parent))
     return ""
 
 
-autosummary_context = {"rule_of": rule_of}
+def helpers_of(name: str, module: str) -> list[str]:
+    """The functions of `arrayopt.algorithms.links` that a rule calls, and those that they call."""
+    found: dict[str, None] = {}
+    waiting = [entry_of(name, module).rule]
+    while waiting:
+        called = waiting.pop(0).__code__.co_names
+        new = [name for name in helpers.__all__ if name in called and name not in found]
+        found |= dict.fromkeys(new)
+        waiting += [getattr(helpers, name) for name in new]
+    return list(found)
+
+
+#: What functions return, and nobody else makes.
+RESULTS = {
+    "arrayopt.Explanation",
+    "arrayopt.MinimizeResult",
+    "arrayopt.check.Comparison",
+    "arrayopt.check.Report",
+    "arrayopt.checkpoint.Checkpoint",
+    "arrayopt.plotting.Exploration",
+}
+
+
+def hide_signature(app: Any, what: str, name: str, *others: Any) -> tuple[str, str] | None:
+    """Say nothing of the arguments of what nobody makes."""
+    return ("", "") if name in RESULTS else None
+
+
+def name_bases(app: Any, name: str, cls: type, options: Any, bases: list[Any]) -> None:
+    """Name no base class that has no page."""
+    bases[:] = public_bases(cls)
+
+
+def skip_fields(
+    app: Any, what: str, name: str, entry: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the fields of named tuples, which the section Attributes tells of."""
+    return True if type(entry).__name__ == "_tuplegetter" else None
+
+
+autosummary_context = {"rule_of": rule_of, "helpers_of": helpers_of, "bases_of": bases_of}
 suppress_warnings = ["config.cache"]  # a function is part of the configuration
 
 
 def setup(app: Any) -> None:
     """What is done before and after the pages are built."""
     app.connect("builder-inited", draw_pictures, priority=400)
+    app.connect("autodoc-process-bases", name_bases)
+    app.connect("autodoc-process-signature", hide_signature)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("doctree-read", strip_code)
+    app.connect("doctree-read", describe_pictures)
+    app.connect("doctree-read", add_keywords)
     app.connect("build-finished", copy_mathjax, priority=400)
     app.connect("build-finished", drop_maps, priority=800)
     app.connect("build-finished", check_links, priority=900)

@@ -59,7 +59,8 @@ def intermediates() -> Figure:
     with optim.record(opt) as recording:
         for _ in range(80):
             opt.step(grads=[2 * w])
-    return plotting.plot_intermediates(recording)
+    names = ["exp_avg", "exp_avg_sq", "step_size", "update"]
+    return plotting.plot_intermediates(recording, names)
 
 
 PICTURES: tuple[Callable[[], Figure], ...] = (paths, schedules, intermediates)

@@ -221,7 +221,7 @@ def test_info_tells_versions_threads_and_backends(capsys):
     output = capsys.readouterr().out
     for name in ("numpy", "array-api-compat", "torch", "rich"):
         assert re.search(rf"{name} +{re.escape(importlib.metadata.version(name))}\n", output)
-    assert re.search(rf"arrayopt +{re.escape(arrayopt.__version__)}\n", output)
+    assert len(re.findall(rf"^  arrayopt +{re.escape(arrayopt.__version__)}$", output, re.M)) == 1
     assert f"Threads: {arrayopt.get_num_threads()} " in output
     for name, executor in backend.available().items():
         assert f"{name} ({executor.implementation})" in output

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from selenium.webdriver.common.by import By
@@ -25,6 +27,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 import arrayopt as optim
 from arrayopt import (
     backend,
+    check,
     checkpoint,
     interop,
     lr_scheduler,
@@ -45,6 +48,7 @@ from links import Page, broken, foreign  # noqa: E402
 MODULES = (
     optim,
     backend,
+    check,
     checkpoint,
     interop,
     lr_scheduler,
@@ -75,9 +79,11 @@ KINDS = [
     "differences_from_torch.html",
     "how_it_works.html",
     "benchmarks.html",
+    "api/index.html",
     "api/optimizers.html",
     "generated/api/arrayopt.Adam.html",
     "generated/api/arrayopt.minimize.html",
+    "genindex.html",
     "search.html",
     *(f"{notebook.stem}.html" for notebook in sorted(NOTEBOOKS.glob("*.ipynb"))),
 ]
@@ -122,6 +128,12 @@ def test_a_public_name_has_a_page(site: Path) -> None:
         stem = f"{name}-class" if f"{name}-class" in listed else name
         text = (site / "generated" / "api" / f"{stem}.html").read_text()
         assert f'id="{name}"' in text, name
+
+
+def test_the_overview_leads_to_every_public_name(site: Path) -> None:
+    links = Page((site / "api" / "index.html").read_text()).links
+    named = {link.partition("#")[2] for link in links if "generated/api/" in link}
+    assert not PUBLIC.keys() - named
 
 
 def test_every_notebook_and_page_is_in_the_site(site: Path) -> None:
@@ -224,6 +236,9 @@ def test_a_page_of_each_kind_is_whole(address: str, browser: Any, width: int, th
         assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"], page
         missing = "return [...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
         assert browser.execute_script(missing) == [], page
+        unnamed = """return [...document.querySelectorAll("article img")].map(i => i.alt)
+            .filter(alt => !alt || /\\.(png|svg)$/.test(alt))"""
+        assert browser.execute_script(unnamed) == [], page
         wider = "return document.documentElement.scrollWidth - window.innerWidth"
         assert browser.execute_script(wider) <= 0, page
         errors = "return document.querySelectorAll('mjx-merror, .problematic').length"
@@ -251,13 +266,24 @@ def test_equations_are_set(address: str, browser: Any) -> None:
     assert "\\(" not in body
 
 
-def test_the_search_finds_adam(address: str, browser: Any) -> None:
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("Adam", "generated/api/arrayopt.Adam.html"),
+        ("per-layer learning rate", "guide/groups.html"),
+        ("port torch training loop", "coming_from_torch.html"),
+        ("resume from checkpoint", "guide/checkpoints.html"),
+        ("plot warmup cosine", "guide/schedules.html"),
+        ("Lion kernel", "write_your_own_optimizer.html"),
+    ],
+)
+def test_the_search_finds_a_page(address: str, browser: Any, query: str, page: str) -> None:
     look(browser)
-    settled(browser, address, "search.html?q=Adam")
+    settled(browser, address, f"search.html?q={query}")
     results = WebDriverWait(browser, 30).until(
         lambda driver: driver.find_elements(By.CSS_SELECTOR, "#search-results li a")
     )
-    assert any("arrayopt.Adam.html" in link.get_attribute("href") for link in results[:5])
+    assert any(f"/{page}" in link.get_attribute("href") for link in results[:5])
 
 
 def test_one_finds_ones_way(address: str, browser: Any) -> None:
@@ -307,6 +333,37 @@ def test_the_backend_of_the_page_is_found_and_agrees(tmp_path: Path) -> None:
     first, *others = result.stdout.splitlines()
     assert "foreach (interpreter)" in first
     assert others == ["True True"] * 2
+
+
+def test_the_script_of_the_page_of_checkpoints_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    page = (NOTEBOOKS / "guide" / "checkpoints.md").read_text()
+    script = page.split("```python\n")[1].split("```")[0]
+
+    def run(folder: Path) -> tuple[str, list[str]]:
+        """What it prints, and the files that it leaves."""
+        command = [sys.executable, "-c", script]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return result.stdout, sorted(file.name for file in (folder / "run").iterdir())
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir()
+    printed, files = run(whole)
+    shutil.copytree(whole, stopped)
+    for file in files[1:]:  # as if it had been stopped before the last two were saved
+        (stopped / "run" / file).unlink()
+    assert run(stopped) == (printed, files)
+
+
+def test_the_loops_side_by_side_run_and_arrive() -> None:
+    page = (NOTEBOOKS / "coming_from_torch.md").read_text()
+    blocks = re.findall(r"```\{code-block\} python\n:caption: (\w+)\n(.*?)```", page, re.DOTALL)
+    assert [caption for caption, _ in blocks] == ["torch", "arrayopt"]
+    for _, block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        A, b = np.asarray(names["A"]), np.asarray(names["b"])
+        _, (squares,), *_ = np.linalg.lstsq(A, b)
+        assert names["loss"].item() < 1.01 * squares / len(b)
 
 
 def test_the_charts_come_from_what_was_measured(tmp_path: Path, site: Path) -> None:

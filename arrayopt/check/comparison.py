@@ -79,7 +79,7 @@ class Comparison:
     options : dict
         Hyperparameters.
     dtype, stream : str
-        Of the parameters; where the gradients came from, a name in `STREAMS`.
+        Of the parameters; where the gradients came from, as `arrayopt.compare` calls it.
     steps : int
         How many were taken.
     difference : float
@@ -112,6 +112,16 @@ class Comparison:
         How many elements the other side had lost to NaN or infinity in the end, and this one not.
     curve : tuple of (int, float)
         Steps, and the largest difference after them.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> def halves(param, grad, state, lr=1e-3):
+    ...     return param - lr * grad / 2
+    >>> report = arrayopt.compare(halves, "arrayopt.SGD", dtype="float64", stream="fixed", steps=10)
+    >>> row = report.comparisons[0]
+    >>> row.title, row.ok, row.where, row.first
+    ('halves float64 fixed', False, 'param', 1)
     """
 
     subject: str

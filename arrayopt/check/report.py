@@ -29,6 +29,15 @@ class Report:
         What could not be compared, and why.
     versions : dict of str to str or None
         Of Python and the libraries that took part.
+
+    Examples
+    --------
+    >>> import arrayopt
+    >>> report = arrayopt.compare("SGD", "arrayopt", dtype="float64", stream="fixed", steps=10)
+    >>> report.ok, len(report.failures)
+    (True, 0)
+    >>> {row.implementation for row in report} <= {"for-loop", "foreach", "fused"}
+    True
     """
 
     comparisons: tuple[Comparison, ...]
