@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import nvrtc
 import pytest
-from host_kernels import DTYPES, named
+from host_kernels import DTYPES, named, needs_compiler
 from programs import LEFT, assert_is_numpys, calls, numbers, pairs, same_bits
 from specs import BY_NAME, every_structure, structures
 
@@ -34,7 +34,6 @@ ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 VARIANTS = [Variant(*flags) for flags in itertools.product([False, True], repeat=2)]
 
 needs_nvrtc = pytest.mark.skipif(bool(nvrtc.missing()), reason=nvrtc.missing())
-needs_compiler = pytest.mark.skipif(bool(host_kernels.missing()), reason=host_kernels.missing())
 
 
 def structure_of(rule, states=(), group=None) -> Structure:
@@ -135,7 +134,6 @@ def test_what_is_wrong_with_a_kernel_is_told(before, after, message):
     assert message in nvrtc.compile_for("sm_80", broken)
 
 
-# Run on the host
 @needs_nvrtc
 def test_the_kernel_that_stores_constants_compiles_without_a_word():
     counts = range(max(len(constants_of(structure)) for structure in every_structure()) + 1)
