@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from test_lr_scheduler_resume import METRICS, Decay, numpys, present, torchs
+from schedules import METRICS, Decay, numpys, present, torchs
 
 from arrayopt import lr_scheduler, swa_utils
 from arrayopt.interop import from_torch, to_torch
