@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arrays import normal
 from cupy_standin import late, waiting
 from specs import CASES, DTYPE_CASES, Spec, case_id
 
@@ -29,11 +30,7 @@ of_torch = pytest.mark.parametrize(
 
 
 def draw(seed: int, dtype: str = "float32") -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    arrays = [rng.standard_normal(shape) for shape in SHAPES]
-    if dtype.startswith("complex"):
-        arrays = [array + 1j * rng.standard_normal(array.shape) for array in arrays]
-    return [array.astype(dtype) for array in arrays]
+    return normal(seed, SHAPES, dtype)
 
 
 def scaled(grads: list[np.ndarray], scale: float) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import inspect
 import math
 import pickle
 import weakref
+from collections import OrderedDict
 
 import array_api_strict as strict
 import ml_dtypes
@@ -371,8 +372,6 @@ def test_gradients_are_not_copied():
 
 
 def test_containers_of_all_kinds_keep_their_kind_and_their_ties():
-    from collections import OrderedDict
-
     shared = [np.ones(2, np.float16)]
     model = OrderedDict(a=(shared,), b=shared)
     averaged = AveragedModel(model)
