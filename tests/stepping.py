@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import arrayopt as optim
+
+#: For runs whose lines other tests cover as well: measuring coverage doubles the time of a step.
+long_run = pytest.mark.no_cover
 
 
 def params_of(optimizer: optim.Optimizer) -> list[optim.Parameter]:
