@@ -10,6 +10,7 @@ import pytest
 import torch
 from arrays import normal, relative_difference
 from specs import CASES, ELEMENTWISE, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 
@@ -40,6 +41,7 @@ def run(
     return ours, numpy, optimizer
 
 
+@long_run
 @cases
 @dtypes
 def test_array_api_strict(spec: Spec, options: dict[str, Any], dtype: str) -> None:
@@ -51,6 +53,7 @@ def test_array_api_strict(spec: Spec, options: dict[str, Any], dtype: str) -> No
             assert isinstance(value, expected)
 
 
+@long_run
 @cases
 @dtypes
 def test_torch_tensors(spec: Spec, options: dict[str, Any], dtype: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from host_kernels import DTYPES, named, needs_compiler
 from programs import LEFT, assert_is_numpys, calls, numbers, pairs, same_bits
 from specs import BY_NAME, every_structure, structures
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.backends import cuda_kernel
@@ -195,6 +196,7 @@ def _compiled():
     host_kernels.compile_every_algorithm()
 
 
+@long_run
 @needs_compiler
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -209,6 +211,7 @@ def test_every_kernel_is_numpys_to_the_bit(dtype):
             assert all(map(same_bits, ours, theirs)), structure
 
 
+@long_run
 @needs_compiler
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -20,6 +20,7 @@ from host_kernels import needs_compiler
 from hypothesis import given
 from programs import momentum, numbers, same_bits
 from specs import CASES, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt import backend
@@ -89,6 +90,7 @@ def assert_same_bits(name, rule, make, steps=2):
 SHAPES = [(5, 3), (), (0,), (300,), (SMALL + 9,)]
 
 
+@long_run
 @executors
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_every_algorithm_has_the_bits_of_the_for_loop_and_waits_for_nothing(
@@ -204,6 +206,7 @@ def test_random_programs(name):
 # Memory
 
 
+@long_run
 @pytest.mark.parametrize("grad_layout", programs.LAYOUTS)
 @pytest.mark.parametrize("layout", programs.LAYOUTS)
 @executors

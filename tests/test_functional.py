@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numerical import differences
 from specs import CASES, ELEMENTWISE, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.nested import flatten, rebuild
@@ -407,6 +408,7 @@ def test_options_stand_in_for_one_step() -> None:
 # jax
 
 
+@long_run
 @pytest.mark.usefixtures("jax_in_double_precision")
 @cases
 def test_a_jitted_scan_agrees_with_numpy_to_1e_12(spec: Spec, options: dict[str, Any]) -> None:
@@ -572,6 +574,7 @@ START = np.array([1.1, -2.3])
 LR = 0.05
 
 
+@long_run
 @pytest.mark.usefixtures("jax_in_double_precision")
 @differentiated
 @pytest.mark.parametrize("steps", [1, 3, 9])
@@ -593,6 +596,7 @@ def test_hypergradients(name: str, options: dict[str, Any], steps: int) -> None:
         np.testing.assert_allclose([found[0], *found[1]], by_torch, rtol=1e-10, atol=1e-13)
 
 
+@long_run
 @differentiated
 def test_torch_gradcheck(name: str, options: dict[str, Any]) -> None:
     lr = torch.tensor(LR, dtype=torch.float64, requires_grad=True)

@@ -12,6 +12,7 @@ import torch
 from arrays import normal
 from cupy_standin import late, waiting
 from specs import CASES, DTYPE_CASES, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.check.cases import OPTIONS
@@ -70,6 +71,7 @@ def test_as_the_fused_optimizers_of_torch(
             np.testing.assert_allclose(value, state[key].numpy(), rtol=2e-5, atol=1e-7)
 
 
+@long_run
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_powers_of_two_give_the_same_bits(

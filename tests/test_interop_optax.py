@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from arrays import relative_difference
+from stepping import long_run
 from test_parity import draw, gradients
 
 import arrayopt as optim
@@ -112,6 +113,7 @@ def distance(a: Any, b: Any) -> float:
     return max(relative_difference(x, y) for x, y in zip(a, b, strict=True))
 
 
+@long_run
 @pairs
 def test_500_steps_there_and_500_here_are_1000_in_either(
     cls: Any, options: dict[str, Any], transformation: Any

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt import lr_scheduler, swa_utils
@@ -198,6 +199,7 @@ few = settings(max_examples=6, deadline=None)
 kinds = st.sampled_from([float, np.array])
 
 
+@long_run
 @pytest.mark.parametrize("name", STEADY)
 @few
 @given(data=st.data(), kind=kinds)
@@ -212,6 +214,7 @@ def test_sequences_are_torchs(name, data, kind):
     np.testing.assert_array_equal(scheduler.lr_at(np.arange(STEPS + 1)).T, mine[0])
 
 
+@long_run
 @pytest.mark.parametrize("name", DRIFTING)
 @few
 @given(data=st.data(), kind=kinds)
@@ -278,6 +281,7 @@ CHAINABLE = [
 RECURSION = 2 * 3 * STEPS * 1.2e-16
 
 
+@long_run
 @pytest.mark.parametrize("second", ["ExponentialLR", "CosineAnnealingLR", "LinearLR", "LambdaLR"])
 @pytest.mark.parametrize("first", [*CHAINABLE, "CyclicLR"])
 @pytest.mark.parametrize("together", [False, True])
@@ -309,6 +313,7 @@ def test_a_chain_of_multipliers_is_their_product_without_drift():
     np.testing.assert_allclose(rates, exact, rtol=1e-15, atol=0)
 
 
+@long_run
 @pytest.mark.parametrize("name", CHAINABLE)
 @pytest.mark.parametrize("kind", [float, np.array])
 def test_a_rate_that_was_changed_by_hand_is_changed_further(name, kind):
@@ -505,6 +510,7 @@ def test_a_sequence_within_a_sequence():
     np.testing.assert_allclose(rates[:, 0], [0.1, 0.1, 0.5, 1, 0.5, 0.25])
 
 
+@long_run
 @pytest.mark.parametrize(
     "names",
     [
@@ -823,6 +829,7 @@ def test_an_array_that_cannot_be_written_to_is_replaced():
     assert rate == 1.0
 
 
+@long_run
 @pytest.mark.parametrize("name", SIMPLE)
 @pytest.mark.parametrize("kind", [float, np.array])
 def test_a_torch_optimizer_is_driven_like_ones_own(name, kind):

@@ -23,6 +23,7 @@ from schedules import (
     straight,
     torchs,
 )
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt import lr_scheduler as L
@@ -46,6 +47,7 @@ def build_load(name, make_optimizer, kind, saved, order):
 ORDERS = ["optimizer first", "optimizer second", "optimizer last", "optimizer never"]
 
 
+@long_run
 @pytest.mark.parametrize("name", MAKE)
 @settings(max_examples=3, deadline=None)
 @given(

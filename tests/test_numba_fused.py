@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from processes import python
 from programs import assert_same_bits, momentum, numbers, same_bits
 from specs import CASES, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt import get_num_threads, set_num_threads
@@ -53,6 +54,7 @@ layouts = st.tuples(dense, anything, anything) | st.tuples(dense, anything).map(
 )
 
 
+@long_run
 @programs.examples(60)
 @given(
     rule=programs.rules(sorted(set(programs.EXACT) - programs.SIGNS - programs.LEFT)),
@@ -261,6 +263,7 @@ def test_tensors_and_gradients_of_every_layout(kind, how):
 # Every algorithm
 
 
+@long_run
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_every_algorithm_is_the_for_loop_to_the_bit(spec, options):
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from arrays import normal
 from specs import CASES, ELEMENTWISE, Spec, case_id
-from stepping import bits, params_of, take
+from stepping import bits, long_run, params_of, take
 
 import arrayopt as optim
 
@@ -144,6 +144,7 @@ def assert_same_state(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         assert_close(ours[name], value)
 
 
+@long_run
 @cases
 @pytest.mark.usefixtures("torch_in_double_precision")
 def test_a_parameter_without_a_gradient_rests_as_in_torch(spec: Spec, options: Options) -> None:
@@ -199,6 +200,7 @@ def changes() -> list[tuple[Spec, Options, Options]]:
     ]
 
 
+@long_run
 @pytest.mark.parametrize(("spec", "before", "after"), changes(), ids=case_id)
 @pytest.mark.usefixtures("torch_in_double_precision")
 def test_options_may_change_as_in_torch(spec: Spec, before: Options, after: Options) -> None:

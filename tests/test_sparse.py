@@ -17,7 +17,7 @@ from arrays import normal, relative_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from specs import BY_NAME, case_id
-from stepping import bits
+from stepping import bits, long_run
 
 import arrayopt as optim
 from arrayopt import SparseGrad
@@ -241,6 +241,7 @@ REAL_AND_COMPLEX = [(*case, np.float64) for case in CASES]
 REAL_AND_COMPLEX += [(*case, np.complex128) for case in CASES if case[0].name == "SGD"]
 
 
+@long_run
 @pytest.mark.parametrize(("spec", "options", "dtype"), REAL_AND_COMPLEX, ids=case_id)
 def test_parameters_and_state_agree_with_torch(spec, options, dtype):
     arrays = start(dtype)
@@ -270,6 +271,7 @@ def test_parameters_and_state_agree_with_torch(spec, options, dtype):
                     assert difference(value, other[name]) <= spec.bounds.double
 
 
+@long_run
 @cases
 def test_single_precision_is_as_exact_as_torch(spec, options):
     exact = [array.astype(np.float64) for array in start(np.float32)]

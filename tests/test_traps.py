@@ -12,6 +12,7 @@ import pytest
 import torch
 from arrays import normal
 from specs import CASES, SPECS, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 
@@ -91,6 +92,7 @@ def scalars(optimizer: optim.Optimizer) -> list[dict[str, Any]]:
     ]
 
 
+@long_run
 @cases
 @halves
 @runners
@@ -126,6 +128,7 @@ def test_half_precision_is_single_precision_rounded_once(
             assert (np.abs(wide(a) - exact) <= 0.5 * ulp(exact, half) + slack).all(), name
 
 
+@long_run
 @cases
 @halves
 @runners
@@ -147,6 +150,7 @@ def test_a_zero_gradient_in_half_precision_gives_no_nan(
 SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
 
 
+@long_run
 @cases
 @runners
 def test_a_huge_gradient_in_float16_gives_no_nan(
@@ -185,6 +189,7 @@ def test_a_huge_sparse_gradient_in_float16_gives_no_nan(spec: Spec, options: Opt
 # Gradients are the caller's
 
 
+@long_run
 @cases
 @foreaches
 def test_gradients_are_never_changed(spec: Spec, options: Options, foreach: bool) -> None:
@@ -225,6 +230,7 @@ def as_pairs(array: np.ndarray) -> np.ndarray:
     return np.stack([array.real, array.imag], axis=-1)
 
 
+@long_run
 @cases
 @foreaches
 @pytest.mark.parametrize(
