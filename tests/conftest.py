@@ -15,6 +15,16 @@ import torch
 os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("host_kernels", "numerical", "nvrtc", "processes", "programs")
+
+import sharing  # noqa: E402
+from arrays import LIBRARIES  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of a run, those of xdist among them, compile each kernel once."""
+    sharing.begin(config)
+    os.environ["ARRAYOPT_CACHE_DIR"] = str(sharing.folder("numba"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,6 +49,23 @@ def torch_in_double_precision() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(default)
+
+
+@pytest.fixture
+def jax_in_double_precision() -> Iterator[None]:
+    """Let jax compute in float64."""
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(params=LIBRARIES.values(), ids=LIBRARIES)
+def xp(request: pytest.FixtureRequest) -> Any:
+    """An array library."""
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,26 @@
 """Kernels in CUDA C++, compiled as C++ for the host and run there, one thread after another.
 
-`RawKernel` and `ElementwiseKernel` stand in for CuPy's. A kernel that is not compiled yet costs a
-quarter of a second; `compile_all` compiles many at once.
+`RawKernel` and `ElementwiseKernel` stand in for CuPy's. It takes less time to compile many kernels
+at once (`compile_all`) than one after another.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import itertools
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import sharing
 from specs import every_structure
 
 from arrayopt.backends import cuda_kernel
@@ -34,6 +36,7 @@ __all__ = [
     "missing",
     "named",
     "namespaces",
+    "needs_compiler",
     "run",
     "text_of",
     "wrapped",
@@ -41,8 +44,8 @@ __all__ = [
 
 #: What a kernel finds on a device.
 SHIM = """\
-#include <cmath>
-#include <cstring>
+#include <math.h>
+#include <string.h>
 #define __global__
 #define __launch_bounds__(threads)
 #define __device__ static
@@ -51,12 +54,12 @@ struct Dim { unsigned int x; };
 static thread_local Dim blockIdx, blockDim, threadIdx;
 static inline float __uint_as_float(unsigned int bits) {
     float number;
-    std::memcpy(&number, &bits, 4);
+    memcpy(&number, &bits, 4);
     return number;
 }
 static inline unsigned int __float_as_uint(float number) {
     unsigned int bits;
-    std::memcpy(&bits, &number, 4);
+    memcpy(&bits, &number, 4);
     return bits;
 }
 """
@@ -65,13 +68,13 @@ static inline unsigned int __float_as_uint(float number) {
 HALF = """\
 static inline float half_to_float(unsigned short bits) {
     _Float16 half;
-    std::memcpy(&half, &bits, 2);
+    memcpy(&half, &bits, 2);
     return half;
 }
 static inline unsigned short float_to_half(float number) {
     const _Float16 half = number;
     unsigned short bits;
-    std::memcpy(&bits, &half, 2);
+    memcpy(&bits, &half, 2);
     return bits;
 }
 """
@@ -83,6 +86,9 @@ _ARGUMENT = re.compile(r"(.*?)(\w+)")
 def missing() -> str:
     """Why kernels cannot be run here; empty if they can."""
     return "" if shutil.which("g++") else "there is no g++ to compile kernels for the host"
+
+
+needs_compiler = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 class Text(NamedTuple):
@@ -143,36 +149,47 @@ def _launcher(text: Text) -> str:
     )
 
 
+#: (With the headers of C alone: those of C++ take longer to read than a kernel takes to compile.)
+OPTIONS = (
+    *("-std=c++17", "-nostdinc++", "-O1", "-ffp-contract=off", "-shared", "-fPIC"),
+    *("-Wall", "-Wextra", "-Werror"),
+    *("-Wno-unused-function", "-Wno-unused-parameter", "-Wno-unused-variable"),
+)
+
 _compiled: dict[str, Callable[..., None]] = {}
 
 
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="arrayopt_kernels_")
+def _library(source: str) -> Path:
+    """A source as a library, made by whichever process of the test run needs it first.
+
+    A warning is an error.
+    """
+    library = sharing.folder("host") / f"{hashlib.sha256(source.encode()).hexdigest()}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            path, made = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+            path.write_text(source)
+            command = ["g++", *OPTIONS, str(path), "-o", str(made)]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stderr
+            made.rename(library)  # nobody sees half of it
+    return library
+
+
+def _load(texts: Mapping[str, Text]) -> None:
+    """Make kernels ready to be run. Without a compiler, the test is skipped."""
+    if missing():
+        pytest.skip(missing())
+    source = namespaces(text.source + _launcher(text) for text in texts.values())
+    library = ctypes.CDLL(str(_library(SHIM + source.replace(cuda_kernel.HALF, HALF))))
+    _compiled.update({name: getattr(library, f"launch_{name}") for name in texts})
 
 
 def compile_all(texts: Iterable[Text]) -> None:
-    """Compile those that are not compiled yet, in one go. A warning is an error.
-
-    Without a compiler, the test is skipped.
-    """
+    """Compile those that are not compiled yet, in one go."""
     new = {text.name: text for text in texts if text.name not in _compiled}
-    if not new:
-        return
-    if missing():
-        pytest.skip(missing())
-    source = namespaces(text.source + _launcher(text) for text in new.values())
-    source = SHIM + source.replace(cuda_kernel.HALF, HALF)
-    path = Path(_folder().name) / f"{next(iter(new))}_{len(new)}.cpp"
-    path.write_text(source)
-    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
-    options += ["-Wno-unused-function", "-Wno-unused-parameter", "-Wno-unused-variable"]
-    library = path.with_suffix(".so")
-    command = ["g++", *options, "-shared", "-fPIC", str(path), "-o", str(library)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    loaded = ctypes.CDLL(str(library))
-    _compiled.update({name: getattr(loaded, f"launch_{name}") for name in new})
+    if new:
+        _load(new)
 
 
 def named(
@@ -192,7 +209,8 @@ def compile_every_algorithm() -> None:
     """The kernels of all algorithms, of many tensors and of one, in one go."""
     cases = list(itertools.product(every_structure(), DTYPES))
     many = [text_of(*reversed(named(*case))) for case in cases]
-    compile_all(many + [wrapped(cuda_kernel.elementwise(*case)) for case in cases])
+    texts = many + [wrapped(cuda_kernel.elementwise(*case)) for case in cases]
+    _load({text.name: text for text in texts})
 
 
 _PACKED = {"double": ctypes.c_double, "long long": ctypes.c_longlong}

@@ -331,6 +331,17 @@ def overlapping(overlap, size, foreign=False):
     return make
 
 
+def anchored(xp, param, grad, state, group):
+    """It reads a state that it does not write."""
+    return param - 0.5 * (param - state["anchor"]) - grad, {}
+
+
+def overlapping_anchor():
+    """A maker of a parameter for `anchored`, and a state that lies one number beside it."""
+    memory = np.linspace(-1, 1, 1001)
+    return [memory[1:]], [np.ones(1000)], {"anchor": [memory[:-1]]}
+
+
 def two_vectors(size):
     """A maker of two parameters of float32 and their gradients."""
 

@@ -8,7 +8,9 @@ import array_api_strict as strict
 import numpy as np
 import pytest
 import torch
+from arrays import normal, relative_difference
 from specs import CASES, ELEMENTWISE, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 
@@ -17,37 +19,29 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "c
 SHAPES = [(3, 4), (), (0,), (5,)]
 
 
-def draw(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
-    arrays = [rng.standard_normal(shape) + 1j * rng.standard_normal(shape) for shape in SHAPES]
-    return [
-        np.asarray(array if dtype.startswith("complex") else np.real(array)).astype(dtype)
-        for array in arrays
-    ]
-
-
 def assert_same(ours: list[Any], numpy: list[np.ndarray], dtype: str) -> None:
     for a, b in zip(ours, numpy, strict=True):
-        difference = np.abs(np.asarray(a) - b).max(initial=0)
-        assert difference <= 10 * np.finfo(dtype).eps * np.abs(b).max(initial=0)
+        assert relative_difference(a, b) <= 10 * np.finfo(dtype).eps
 
 
 def run(
     spec: Spec, options: dict[str, Any], dtype: str, convert: Any, steps: int = 30
 ) -> tuple[list[Any], list[np.ndarray], optim.Optimizer]:
     """Parameters of another library and of NumPy after the same steps."""
-    start = draw(np.random.default_rng(0), dtype)
+    start = normal(0, SHAPES, dtype)
     numpy = [array.copy() for array in start]
     ours = [convert(array) for array in start]
     optimizer = spec.cls(ours, **options)
     reference = spec.cls(numpy, **options, foreach=False)
     rng = np.random.default_rng(1)
     for _ in range(steps):
-        grads = draw(rng, dtype)
+        grads = normal(rng, SHAPES, dtype)
         reference.step(grads=grads)
         optimizer.step(grads=[convert(grad) for grad in grads])
     return ours, numpy, optimizer
 
 
+@long_run
 @cases
 @dtypes
 def test_array_api_strict(spec: Spec, options: dict[str, Any], dtype: str) -> None:
@@ -59,10 +53,11 @@ def test_array_api_strict(spec: Spec, options: dict[str, Any], dtype: str) -> No
             assert isinstance(value, expected)
 
 
+@long_run
 @cases
 @dtypes
 def test_torch_tensors(spec: Spec, options: dict[str, Any], dtype: str) -> None:
-    ours, numpy, _ = run(spec, options, dtype, lambda array: torch.tensor(array))
+    ours, numpy, _ = run(spec, options, dtype, torch.tensor)
     assert_same(ours, numpy, dtype)
 
 

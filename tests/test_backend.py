@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
+import types
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,11 +41,8 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ]
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    monkeypatch.setitem(
-        __import__("sys").modules,
-        __name__,
-        __import__("types").SimpleNamespace(Eager=Eager, Broken=Broken),
-    )
+    here = types.SimpleNamespace(Eager=Eager, Broken=Broken)
+    monkeypatch.setitem(sys.modules, __name__, here)
     backend._load.cache_clear()
     yield
     backend._load.cache_clear()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,32 +13,19 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from arrays import read_only, sparse_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from specs import BY_NAME, NAN, SPECS, case_id
+from stepping import bits, held, params_of, take
 
 import arrayopt as optim
+from arrayopt.options import Range
 
 
-def held(value):
-    """The bits of an array; of anything else, what it prints as."""
-    if isinstance(value, np.ndarray | torch.Tensor):
-        return str(value.dtype), tuple(value.shape), np.asarray(value).tobytes()
-    return repr(value)
-
-
-def bits(opt):
-    """Everything that an optimizer holds, to the bit."""
-    params = [p for group in opt.param_groups for p in group["params"]]
-    return [
-        (held(p.data), held(p.grad), {k: held(v) for k, v in opt.state.get(p, {}).items()})
-        for p in params
-    ]
-
-
-def read_only(array):
-    array.flags.writeable = False
-    return array
+def everything(opt):
+    """Parameters, state and gradients, to the bit."""
+    return bits(opt), [held(param.grad) for param in params_of(opt)]
 
 
 # Constructing
@@ -129,6 +118,18 @@ def test_every_interval_is_tried(spec):
     }
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=case_id)
+def test_every_number_among_the_options_has_a_range(spec):
+    defaults = spec.cls([np.ones(1)]).defaults
+    kinds = (float, tuple) if spec.kind == "closure" else (float, tuple, int)  # LBFGS counts
+    numbers = {
+        option
+        for option, value in defaults.items()
+        if isinstance(value, kinds) and not isinstance(value, bool)
+    }
+    assert numbers <= {interval.option for interval in spec.cls.ranges}
+
+
 def step(opt):
     """A step with gradients of ones, in whatever way the algorithm takes them."""
     arrays = [p.data for group in opt.param_groups for p in group["params"]]
@@ -141,23 +142,56 @@ def step(opt):
         opt.step(grads=grads)
 
 
-@pytest.mark.parametrize(("name", "options", "error", "message"), OPTIONS)
+def outside(interval: Range) -> Iterator[float]:
+    """The numbers nearest to an interval that do not lie in it, and what lies in none."""
+    yield NAN
+    if interval.low > -math.inf:
+        yield math.nextafter(interval.low, -math.inf) if interval.low_closed else interval.low
+    if interval.high < math.inf:
+        yield math.nextafter(interval.high, math.inf) if interval.closed else interval.high
+
+
+def out_of_range() -> Iterator[tuple[str, dict[str, Any], type[Exception], str]]:
+    """Each option with each number that is just out of its range."""
+    pairs = ((spec, interval) for spec in SPECS for interval in spec.cls.ranges)
+    for spec, interval in pairs:
+        for number in outside(interval):
+            if interval.length == 1:
+                message = f"^Invalid {interval.label}: {re.escape(str(number))}"
+                yield spec.name, {interval.option: number}, ValueError, message
+                continue
+            default = spec.cls([np.ones(1)]).defaults[interval.option]
+            for index in range(interval.length):
+                values = (*default[:index], number, *default[index + 1 :])
+                message = f"^Invalid {interval.label} at index {index}: {re.escape(str(number))}"
+                yield spec.name, {interval.option: values}, ValueError, message
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"), [*OPTIONS, *out_of_range()], ids=case_id
+)
 def test_options(name, options, error, message):
     cls = getattr(optim, name)
     with pytest.raises(error, match=message):
         cls([W], **options)
     alone = BY_NAME[name].kind == "closure"  # it has one group
     if not alone:
-        with pytest.raises(error, match=f"{message}.* in parameter group 1|`"):
+        where = "" if "fused" in options else ".* in parameter group 1"
+        with pytest.raises(error, match=message + where):
             cls([{"params": [W]}, {"params": [V], **options}])
 
     opt = cls([{"params": [optim.Parameter(np.ones(2))]} for _ in range(1 if alone else 2)])
     step(opt)
-    before = bits(opt)
-    opt.param_groups[-1] |= options
+    before = everything(opt)
+    group = opt.param_groups[-1]
+    good = {option: group[option] for option in options}
+    group.update(options)
     with pytest.raises(error, match=message):
         step(opt)
-    assert bits(opt) == before
+    assert everything(opt) == before
+    group.update(good)
+    step(opt)
+    assert everything(opt) != before
 
 
 @pytest.mark.parametrize(
@@ -211,10 +245,10 @@ def test_fused_where_there_is_none():
 def test_arguments_of_step(arguments, error, message):
     opt = optim.Adam([("w", np.ones(2)), ("v", np.ones(2))])
     opt.step(grads=[W, V])
-    before = bits(opt)
+    before = everything(opt)
     with pytest.raises(error, match=message):
         opt.step(**arguments)
-    assert bits(opt) == before
+    assert everything(opt) == before
 
 
 def test_names_have_to_be_there_and_unique():
@@ -225,12 +259,6 @@ def test_names_have_to_be_there_and_unique():
 
 
 # Gradients
-
-
-def csr():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls its own support of it beta
-        return torch.eye(2).to_sparse_csr()
 
 
 strict_elsewhere = array_api_strict.Device("device1")
@@ -246,7 +274,12 @@ GRADIENTS = {
     "numpy": (torch, np.ones((2, 2)), TypeError, "of torch, but got a numpy array"),
     "torch complex": (torch, torch.ones(2, 2) + 0j, RuntimeError, "torch.complex64 cannot be cast"),
     "torch sparse": (torch, torch.eye(2).to_sparse(), RuntimeError, "does not support sparse"),
-    "torch sparse rows": (torch, csr(), RuntimeError, "does not support sparse"),
+    "torch sparse rows": (
+        torch,
+        sparse_rows(torch.eye(2)),
+        RuntimeError,
+        "does not support sparse",
+    ),
     "meta": (torch, torch.ones(2, 2, device="meta"), RuntimeError, "on cpu, but got one on meta"),
     "another device": (
         array_api_strict,
@@ -264,10 +297,10 @@ def test_gradients(xp, grad, error, message, foreach):
     groups = [{"params": [("u", first)]}, {"params": [("w", second)]}]
     opt = optim.Adam(groups, foreach=foreach)
     opt.step(grads=[xp.ones((2, 2))] * 2)
-    before = bits(opt)
+    before = everything(opt)
     with pytest.raises(error, match=rf"parameter 0 of group 1 \('w'\): .*{message}"):
         opt.step(grads=[xp.ones((2, 2)), grad])
-    assert bits(opt) == before
+    assert everything(opt) == before
 
 
 # Everything at once, drawn by Hypothesis
@@ -326,12 +359,6 @@ def arrays(draw):
     return np.full(shape, draw(st.floats(-2, 2, width=32)), dtype)
 
 
-def take(opt, step):
-    for p in (p for group in opt.param_groups for p in group["params"]):
-        p.grad = np.asarray(np.cos(p.data + step), p.dtype)
-    opt.step()
-
-
 @given(
     groups=st.lists(st.lists(arrays(), min_size=1, max_size=4), min_size=1, max_size=3),
     fault=st.sampled_from(FAULTS),
@@ -346,17 +373,15 @@ def test_a_fault_anywhere_changes_nothing_and_can_be_mended(groups, fault, good,
         return optim.Adam([{"params": each} for each in ps], foreach=foreach, weight_decay=0.1)
 
     faulty, spared = make(), make()
-    for step in range(good):
-        take(faulty, step)
-        take(spared, step)
+    for opt in (faulty, spared):
+        take(opt, range(good))
     group = data.draw(st.sampled_from(faulty.param_groups))
     mend = fault.apply(faulty, group, data.draw(st.sampled_from(group["params"])))
-    before = bits(faulty)
+    before = everything(faulty)
     with pytest.raises((TypeError, ValueError, RuntimeError)):
         faulty.step()
-    assert bits(faulty) == before
+    assert everything(faulty) == before
     mend()
-    for step in range(good, good + 2):
-        take(faulty, step)
-        take(spared, step)
-    assert bits(faulty) == bits(spared)
+    for opt in (faulty, spared):
+        take(opt, range(good, good + 2))
+    assert everything(faulty) == everything(spared)

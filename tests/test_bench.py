@@ -259,7 +259,6 @@ def test_sparse_steps_are_compared_with_torch_and_with_dense_ones(name):
 
 
 def test_optax_agrees():
-    pytest.importorskip("optax")
     numbers = problem(WORKLOADS["10-small"].shapes)
     from arrayopt.bench.optax_step import RECIPES
 

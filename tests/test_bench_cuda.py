@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from arrayopt.bench import cuda, memory
+from arrayopt.bench import comparison, cuda, memory
 from arrayopt.bench.comparison import Settings, compare
 from arrayopt.bench.measure import Effort
+from arrayopt.bench.workloads import WORKLOADS
 from arrayopt.cli import main
 
 ONCE = Effort(turns=1, least_turns=1, turn=1e-9, pause=0.0)
@@ -79,8 +80,6 @@ def test_without_cuda_in_torch_the_implementations_compete(capsys: Any) -> None:
     [("embedding", "SparseAdam"), ("embedding", "SGD"), ("mlp", "EMA"), ("1x100", "RAdam")],
 )
 def test_all_sides_agree(workload: str, algorithm: str) -> None:
-    from arrayopt.bench.workloads import WORKLOADS
-
     entry = WORKLOADS[workload]
     numbers = cuda.numbers([(60, 4)] if entry.rows else entry.quick, entry.rows and 20)
     assert len(numbers.others) == cuda.SETS - 1
@@ -103,8 +102,6 @@ def test_lbfgs_takes_no_part() -> None:
 
 @pytest.mark.usefixtures("cupy")
 def test_where_no_cache_holds_the_arrays_memory_is_the_measure(monkeypatch: Any) -> None:
-    from arrayopt.bench import comparison
-
     monkeypatch.setattr(comparison, "OUT_OF_CACHE", 0)
     settings = Settings([], 1, ONCE, True, cuda.place())
     (result,) = compare("1x100", "SGD", cuda.numbers([(100,)]), settings)

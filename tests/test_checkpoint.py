@@ -6,6 +6,7 @@ import copy
 import math
 import random
 import struct
+import sys
 from collections import Counter, OrderedDict
 from typing import Any
 
@@ -18,8 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from schedules import MAKE, Decay, advance, float32, numpys, straight
 from specs import SPECS, Spec, case_id
-from test_lr_scheduler_resume import MAKE, Decay, advance, float32, numpys, straight
 
 import arrayopt as optim
 from arrayopt import checkpoint, lr_scheduler, swa_utils
@@ -460,6 +461,30 @@ def test_what_is_no_part_of_a_run(tmp_path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("part", "given"),
+    [
+        ("model", "optimizer"),
+        ("averaged", "optimizer"),
+        ("scheduler", "optimizer"),
+        ("scheduler", "model"),
+        ("optimizer", "model"),
+    ],
+)
+def test_parts_that_are_mixed_up(tmp_path, part, given) -> None:
+    model = torch.nn.Linear(2, 1)
+    things = {"optimizer": optim.SGD(model.parameters()), "model": model}
+    wrong, name = things[given], type(things[given]).__name__
+    with pytest.raises(TypeError, match=f"{part}: expected another kind of .*but got {name}"):
+        checkpoint.save(tmp_path, **{part: wrong})
+    assert not [*tmp_path.iterdir()]
+    checkpoint.save(
+        tmp_path, **things, scheduler=lr_scheduler.ExponentialLR(things["optimizer"], 0.5)
+    )
+    with pytest.raises(TypeError, match=f"{part}: expected another kind of .*but got {name}"):
+        checkpoint.load(tmp_path, **{part: wrong})
+
+
 def test_a_state_whose_values_do_not_fit(tmp_path) -> None:
     x = np.ones(3)
     opt = optim.LBFGS([x])
@@ -598,6 +623,14 @@ def test_names_that_would_be_the_same(tmp_path) -> None:
         assert exact(through(tmp_path, taken)) == exact(taken)
 
 
+def test_half_of_a_surrogate_pair_may_be_a_key(tmp_path) -> None:
+    extra = {"\ud800": np.ones(2), "\\ud800": np.zeros(2)}
+    checkpoint.save(tmp_path, extra=extra)
+    loaded = checkpoint.load(tmp_path).extra
+    assert [*loaded] == [*extra]
+    assert [array.tolist() for array in loaded.values()] == [[1, 1], [0, 0]]
+
+
 class Hook:
     pass
 
@@ -657,7 +690,7 @@ def test_what_was_loaded_tells_of_itself(tmp_path) -> None:
 def test_a_library_that_is_missing_is_named_with_its_command(
     tmp_path, monkeypatch, library
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, library, None)
+    monkeypatch.setitem(sys.modules, library, None)
     message = rf"need {library}: pip install 'arrayopt\[checkpoint\]'"
     with pytest.raises(ImportError, match=message):
         checkpoint.save(tmp_path, model=[torch.ones(2, dtype=torch.bfloat16)])
@@ -666,7 +699,7 @@ def test_a_library_that_is_missing_is_named_with_its_command(
 
 def test_an_array_of_a_library_that_is_missing_is_one_of_numpy(tmp_path, monkeypatch) -> None:
     checkpoint.save(tmp_path, extra=strict.asarray([1.0]))
-    monkeypatch.setitem(__import__("sys").modules, "array_api_strict", None)
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
     assert exact(checkpoint.load(tmp_path).extra) == exact(np.array([1.0]))
 
 

@@ -17,14 +17,12 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-import torch
 
 import arrayopt as optim
 from arrayopt import checkpoint
 from arrayopt.checkpoint import folder, host, layout
 from arrayopt.checkpoint.container import Container
 from arrayopt.checkpoint.layout import PIECE
-from arrayopt.lr_scheduler import ExponentialLR
 
 
 def content(number: int = 1) -> dict[str, np.ndarray]:
@@ -396,52 +394,6 @@ def test_damaged_files_do_not_count_as_kept(tmp_path) -> None:
     assert [*folder.numbered(tmp_path)] == [5, 4, 3]
     save(tmp_path, 6, keep=1)
     assert [*folder.numbered(tmp_path)] == [6]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"model": "optimizer"}, TypeError, "model: expected another kind of object, but got SGD"),
-        (
-            {"averaged": "optimizer"},
-            TypeError,
-            "averaged: expected another kind of object, but got SGD",
-        ),
-        (
-            {"scheduler": "optimizer"},
-            TypeError,
-            "scheduler: expected another kind of object, but got SGD",
-        ),
-        (
-            {"scheduler": "model"},
-            TypeError,
-            "scheduler: expected another kind of object, but got Linear",
-        ),
-        (
-            {"optimizer": "model"},
-            TypeError,
-            "optimizer: expected another kind of object, but got Linear",
-        ),
-    ],
-)
-def test_parts_that_are_mixed_up(tmp_path, arguments, error, message) -> None:
-    model = torch.nn.Linear(2, 1)
-    things = {"optimizer": optim.SGD(model.parameters()), "model": model}
-    given = {part: things[name] for part, name in arguments.items()}
-    with pytest.raises(error, match=message):
-        checkpoint.save(tmp_path, **given)
-    assert not [*tmp_path.iterdir()]
-    checkpoint.save(tmp_path, **things, scheduler=ExponentialLR(things["optimizer"], 0.5))
-    with pytest.raises(error, match=message):
-        checkpoint.load(tmp_path, **given)
-
-
-def test_half_of_a_surrogate_pair_may_be_a_key(tmp_path) -> None:
-    extra = {"\ud800": np.ones(2), "\\ud800": np.zeros(2)}
-    checkpoint.save(tmp_path, extra=extra)
-    loaded = checkpoint.load(tmp_path).extra
-    assert [*loaded] == [*extra]
-    assert [array.tolist() for array in loaded.values()] == [[1, 1], [0, 0]]
 
 
 def test_a_folder_keeps_the_last_ones(tmp_path) -> None:

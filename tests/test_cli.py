@@ -8,12 +8,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from specs import BY_NAME
 
 import arrayopt
 from arrayopt import backend, info
-from arrayopt.cli import main
-from arrayopt.demo.agreement import INSTALL_TORCH
+from arrayopt.cli import COMMANDS, main
+from arrayopt.demo import show
+from arrayopt.demo.agreement import INSTALL_TORCH, Agreement
 from arrayopt.demo.recipes import algorithms
 
 EXTRAS = ("sklearn", "tqdm", "rich", "matplotlib", "torch", "optax", "jax")
@@ -109,9 +111,6 @@ def test_an_untrained_network_fails_and_the_algorithm_is_named(demo, tmp_path):
 
 
 def test_an_agreement_out_of_bounds_fails_and_the_algorithm_is_named(demo, monkeypatch):
-    import arrayopt.demo.show as show
-    from arrayopt.demo.agreement import Agreement
-
     monkeypatch.setattr(show, "agreement", lambda run: Agreement(run.name, 3e-7))
     status, output = demo("--optimizer", "SGD")
     assert status == 1
@@ -126,8 +125,6 @@ def test_a_run_that_overflows_fails(demo):
 
 
 def test_an_algorithm_that_torch_lacks_is_no_failure(demo, monkeypatch):
-    import torch
-
     monkeypatch.delattr(torch.optim, "SGD")
     status, output = demo("--optimizer", "SGD")
     assert status == 0
@@ -171,8 +168,6 @@ def test_a_library_that_the_benchmark_misses_is_a_clear_error(tmp_path, library,
 
 
 def test_a_picture_that_cannot_be_written_is_a_clear_error(demo, monkeypatch, capsys):
-    import arrayopt.demo.show as show
-
     def refuse(curves, path, title):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -254,12 +249,12 @@ def test_info_works_in_a_checkout_that_is_not_installed(monkeypatch):
     assert f"arrayopt          {arrayopt.__version__}" in info.info()
 
 
-def test_python_m_arrayopt_prints_help(capsys):
+def test_python_m_arrayopt_tells_all_commands():
     result = subprocess.run(
         [sys.executable, "-m", "arrayopt"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0
-    for command in ("demo", "info", "bench"):
+    for command in (*COMMANDS, "info"):
         assert command in result.stdout
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from arrays import normal, read_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -35,16 +36,8 @@ DTYPES = ["float32", "float64", "complex64", "complex128"]
 SHAPES = [(5,), (3, 4), (), (2, 1, 3)]
 
 
-def numbers(dtype, shapes=SHAPES, seed=0, scale=10.0):
-    rng = np.random.default_rng(seed)
-
-    def one(shape):
-        values = scale * rng.standard_normal(shape)
-        if np.dtype(dtype).kind == "c":
-            values = values + 1j * scale * rng.standard_normal(shape)
-        return np.asarray(values).astype(dtype)
-
-    return [one(shape) for shape in shapes]
+def numbers(dtype, shapes=SHAPES, scale=10.0):
+    return [np.asarray(scale * array, dtype) for array in normal(0, shapes, dtype)]
 
 
 def parameters(grads):
@@ -521,17 +514,11 @@ def test_a_norm_that_is_not_finite_is_an_error_if_asked_for(bad, library):
     np.testing.assert_array_equal(np.asarray(parameter.grad), values)
 
 
-def read_only():
-    array = np.ones(2)
-    array.flags.writeable = False
-    return array
-
-
 @pytest.mark.parametrize("function", [clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_])
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (read_only, ValueError, "read-only"),
+        (lambda: read_only(np.ones(2)), ValueError, "read-only"),
         (lambda: np.broadcast_to(np.ones(1), 4), RuntimeError, "share"),
         (lambda: np.lib.stride_tricks.as_strided(np.ones(1), (4,), (0,)), RuntimeError, "share"),
         (lambda: torch.ones(1).expand(4), RuntimeError, "share"),

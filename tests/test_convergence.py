@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from specs import ELEMENTWISE, case_id
+from stepping import long_run
 
 from arrayopt import problems
 from arrayopt.problems import Formulas, Problem
@@ -131,6 +132,7 @@ def test_the_quadratic_is_ill_conditioned() -> None:
     np.testing.assert_allclose(np.linalg.cond(matrix), 1000, rtol=1e-10)
 
 
+@long_run
 @runs
 @each_problem
 def test_the_problems_do_not_amplify_errors(problem: str, run: int) -> None:
@@ -138,6 +140,7 @@ def test_the_problems_do_not_amplify_errors(problem: str, run: int) -> None:
     assert distance(disturbed, exact_way(run, problem)) <= 2e-9
 
 
+@long_run
 @runs
 @each_problem
 @pytest.mark.parametrize("foreach", [False, None])

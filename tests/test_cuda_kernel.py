@@ -12,9 +12,10 @@ import ml_dtypes
 import numpy as np
 import nvrtc
 import pytest
-from host_kernels import DTYPES, named
+from host_kernels import DTYPES, named, needs_compiler
 from programs import LEFT, assert_is_numpys, calls, numbers, pairs, same_bits
 from specs import BY_NAME, every_structure, structures
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.backends import cuda_kernel
@@ -34,7 +35,6 @@ ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
 VARIANTS = [Variant(*flags) for flags in itertools.product([False, True], repeat=2)]
 
 needs_nvrtc = pytest.mark.skipif(bool(nvrtc.missing()), reason=nvrtc.missing())
-needs_compiler = pytest.mark.skipif(bool(host_kernels.missing()), reason=host_kernels.missing())
 
 
 def structure_of(rule, states=(), group=None) -> Structure:
@@ -135,7 +135,6 @@ def test_what_is_wrong_with_a_kernel_is_told(before, after, message):
     assert message in nvrtc.compile_for("sm_80", broken)
 
 
-# Run on the host
 @needs_nvrtc
 def test_the_kernel_that_stores_constants_compiles_without_a_word():
     counts = range(max(len(constants_of(structure)) for structure in every_structure()) + 1)
@@ -197,6 +196,7 @@ def _compiled():
     host_kernels.compile_every_algorithm()
 
 
+@long_run
 @needs_compiler
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -211,6 +211,7 @@ def test_every_kernel_is_numpys_to_the_bit(dtype):
             assert all(map(same_bits, ours, theirs)), structure
 
 
+@long_run
 @needs_compiler
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("dtype", DTYPES)

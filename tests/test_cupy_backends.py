@@ -13,27 +13,14 @@ import cupy_standin
 import host_kernels
 import ml_dtypes
 import numpy as np
+import programs
 import pytest
 from cupy_standin import late, waiting
+from host_kernels import needs_compiler
 from hypothesis import given
-from programs import (
-    EXACT,
-    LAYOUTS,
-    LEFT,
-    OVERLAPS,
-    RULES,
-    SIGNS,
-    evaluate,
-    examples,
-    makers,
-    momentum,
-    numbers,
-    overlapping,
-    rules,
-    same_bits,
-    two_vectors,
-)
+from programs import momentum, numbers, same_bits
 from specs import CASES, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt import backend
@@ -48,13 +35,10 @@ DTYPES = {
     for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 }
 FUSED, FOREACH = "cupy_fused", "cupy_packed"
+#: The option that asks for each.
+SWITCHES = {FUSED: {"fused": True}, FOREACH: {"foreach": True}}
 
-fused = pytest.param(
-    FUSED,
-    marks=pytest.mark.skipif(bool(host_kernels.missing()), reason=host_kernels.missing()),
-)
-executors = pytest.mark.parametrize("name", [fused, FOREACH])
-needs_compiler = pytest.mark.skipif(bool(host_kernels.missing()), reason=host_kernels.missing())
+executors = pytest.mark.parametrize("name", [pytest.param(FUSED, marks=needs_compiler), FOREACH])
 
 
 def on_device(array):
@@ -94,7 +78,7 @@ def evaluate_on_device(name, rule, make, steps=2):
 def assert_same_bits(name, rule, make, steps=2):
     """Whether an executor on the device leaves the bits of the for-loop on NumPy."""
     result = evaluate_on_device(name, rule, make, steps)
-    expected = evaluate(ForLoop(), rule, make, steps)
+    expected = programs.evaluate(ForLoop(), rule, make, steps)
     assert list(result) == list(expected)
     for key, arrays in expected.items():
         for index, (a, b) in enumerate(zip(result[key], arrays, strict=True)):
@@ -106,6 +90,7 @@ def assert_same_bits(name, rule, make, steps=2):
 SHAPES = [(5, 3), (), (0,), (300,), (SMALL + 9,)]
 
 
+@long_run
 @executors
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_every_algorithm_has_the_bits_of_the_for_loop_and_waits_for_nothing(
@@ -114,12 +99,11 @@ def test_every_algorithm_has_the_bits_of_the_for_loop_and_waits_for_nothing(
     if name == FUSED:
         host_kernels.compile_every_algorithm()
     rng = np.random.default_rng(0)
-    switch = {"fused": True} if name == FUSED else {"foreach": True}
     for dtype in DTYPES.values():
         new = [functools.partial(numbers, dtype=dtype, shape=shape) for shape in SHAPES]
         start = [make(seed) for seed, make in enumerate(new)]
         ours, expected = [*map(cupy.array, start)], [array.copy() for array in start]
-        device = spec.cls(ours, **options, **switch)
+        device = spec.cls(ours, **options, **SWITCHES[name])
         loop = spec.cls(expected, **options, foreach=False)
         assert [report.backend for report in device.implementation] == [name]
         for _ in range(7):
@@ -194,11 +178,11 @@ def test_small_arrays_are_packed_up_to_a_size(cupy, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 17, 1000])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", programs.RULES)
 @executors
 @pytest.mark.usefixtures("cupy")
 def test_rules_whose_outputs_are_inputs_masks_or_each_other(name, rule, size):
-    assert_same_bits(name, rule, two_vectors(size))
+    assert_same_bits(name, rule, programs.two_vectors(size))
 
 
 MEMBERS = [((6, 10), ("C", "C", "C")), ((), ("C", "C", "C")), ((17,), ("reversed", "C", "offset"))]
@@ -207,12 +191,14 @@ MEMBERS = [((6, 10), ("C", "C", "C")), ((), ("C", "C", "C")), ((17,), ("reversed
 @executors
 @pytest.mark.usefixtures("cupy")
 def test_random_programs(name):
-    exact = sorted(set(EXACT) - SIGNS - LEFT)
+    exact = sorted(set(programs.EXACT) - programs.SIGNS - programs.LEFT)
 
-    @examples(12 if name == FUSED else 60)
-    @given(rule=rules(exact))
+    @programs.examples(12 if name == FUSED else 60)
+    @given(rule=programs.rules(exact))
     def check(rule):
-        assert_same_bits(name, rule, makers(rule.states, np.dtype("f"), np.dtype("f"), MEMBERS))
+        assert_same_bits(
+            name, rule, programs.makers(rule.states, np.dtype("f"), np.dtype("f"), MEMBERS)
+        )
 
     check()
 
@@ -220,8 +206,9 @@ def test_random_programs(name):
 # Memory
 
 
-@pytest.mark.parametrize("grad_layout", LAYOUTS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@long_run
+@pytest.mark.parametrize("grad_layout", programs.LAYOUTS)
+@pytest.mark.parametrize("layout", programs.LAYOUTS)
 @executors
 @pytest.mark.usefixtures("cupy")
 def test_arrays_of_any_layout(name, layout, grad_layout):
@@ -230,7 +217,7 @@ def test_arrays_of_any_layout(name, layout, grad_layout):
         for shape in [(6, 10, 13), (2, 3, 4), (3, 1, 4), (5,), (0, 2)]
     ]
     for dtypes in [("f", "f"), ("f", "d"), ("f", "i4"), ("e", "f"), ("F", "F"), ("D", "f")]:
-        assert_same_bits(name, momentum, makers(("buf",), *map(np.dtype, dtypes), members))
+        assert_same_bits(name, momentum, programs.makers(("buf",), *map(np.dtype, dtypes), members))
 
 
 @executors
@@ -239,28 +226,23 @@ def test_state_of_another_layout(name):
     members = [((6, 10, 13), ("C", "C", "Fortran")), ((4, 5), ("Fortran", "Fortran", "Fortran"))]
     members += [((2, 3, 4), ("C", "C", "every other"))] * 2
     for dtype in map(np.dtype, "fF"):
-        assert_same_bits(name, momentum, makers(("buf",), dtype, dtype, members))
+        assert_same_bits(name, momentum, programs.makers(("buf",), dtype, dtype, members))
 
 
 @pytest.mark.parametrize("size", [8, 600])
-@pytest.mark.parametrize("overlap", OVERLAPS)
+@pytest.mark.parametrize("overlap", programs.OVERLAPS)
 @executors
 @pytest.mark.usefixtures("cupy")
 def test_overlapping_memory_is_updated_in_sequence(name, overlap, size):
-    assert_same_bits(name, momentum, overlapping(OVERLAPS[overlap], size), steps=3)
+    assert_same_bits(
+        name, momentum, programs.overlapping(programs.OVERLAPS[overlap], size), steps=3
+    )
 
 
 @executors
 @pytest.mark.usefixtures("cupy")
 def test_state_that_is_only_read_and_shares_memory_is_read_in_sequence(name):
-    def rule(xp, param, grad, state, group):
-        return param - 0.5 * (param - state["anchor"]) - grad, {}
-
-    def make():
-        memory = np.linspace(-1, 1, 1001)
-        return [memory[1:]], [np.ones(1000)], {"anchor": [memory[:-1]]}
-
-    assert_same_bits(name, rule, make)
+    assert_same_bits(name, programs.anchored, programs.overlapping_anchor)
 
 
 def test_small_states_lie_side_by_side_and_are_filled_at_once(cupy):
@@ -333,13 +315,12 @@ def test_launches_go_to_the_current_stream_and_tables_are_used_where_they_were_s
 
 @executors
 def test_parameters_on_several_devices(cupy, name):
-    switch = {"fused": True} if name == FUSED else {"foreach": True}
     params, grads = [], []
     for number in (1, 0, 1, 0, 1):
         with cupy.cuda.Device(number):
             params.append(cupy.ones(10 + number))
             grads.append(cupy.full(10 + number, 2.0))
-    opt = optim.SGD(params, lr=0.5, momentum=0.5, **switch)
+    opt = optim.SGD(params, lr=0.5, momentum=0.5, **SWITCHES[name])
     with cupy.cuda.Device(1):
         for _ in range(2):
             with waiting() as log:
@@ -357,10 +338,9 @@ def test_parameters_on_several_devices(cupy, name):
 @executors
 def test_nothing_is_read_or_used_again_too_early(cupy, name):
     """With all launches put off to the end: gradients and tables of each step are its own."""
-    switch = {"fused": True} if name == FUSED else {"foreach": True}
     start = [numbers(n, np.dtype("f"), (40 + n,)) for n in range(4)]
     ours, expected = [*map(cupy.array, start)], [array.copy() for array in start]
-    device, loop = optim.RMSprop(ours, **switch), optim.RMSprop(expected, foreach=False)
+    device, loop = optim.RMSprop(ours, **SWITCHES[name]), optim.RMSprop(expected, foreach=False)
     with late():
         for step in range(5):
             grads = [numbers(10 * step + n, np.dtype("f"), a.shape) for n, a in enumerate(start)]

@@ -6,29 +6,25 @@ The numbers are those of NumPy, and nothing that is done in every step makes the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from arrays import normal
 from cupy_standin import MODULES, late, ndarray, waiting
 from specs import CASES, Spec, case_id
 
 import arrayopt as optim
 from arrayopt import checkpoint, clip_grad, interop, lr_scheduler, namespace, swa_utils
+from arrayopt.checkpoint.host import Source
 from arrayopt.demo.model import BatchNorm
 
-RNG = np.random.default_rng
 SHAPES = [(4, 3), (7,), (), (0,)]
 DTYPES = ["float16", "float32", "float64", "complex64"]
 
 
-def draw(dtype: str, seed: int, shapes: Any = SHAPES) -> list[np.ndarray]:
-    rng = RNG(seed)
-    arrays = [rng.standard_normal(shape) for shape in shapes]
-    if dtype.startswith("complex"):
-        arrays = [array + 1j * rng.standard_normal(array.shape) for array in map(np.array, arrays)]
-    return [np.asarray(array).astype(dtype) for array in arrays]
+def draw(seed: int, dtype: str = "float32") -> list[np.ndarray]:
+    return normal(seed, SHAPES, dtype)
 
 
 def same(device: Any, host: Any) -> None:
@@ -42,12 +38,12 @@ def same(device: Any, host: Any) -> None:
 def test_a_step_has_the_numbers_of_numpy_and_waits_for_nothing(
     cupy: Any, spec: Spec, options: dict[str, Any], dtype: str
 ) -> None:
-    ours, theirs = draw(dtype, 0), [*map(cupy.asarray, draw(dtype, 0))]
+    ours, theirs = draw(0, dtype), [*map(cupy.asarray, draw(0, dtype))]
     on_host = spec.cls(ours, foreach=False, **options)
     on_device = spec.cls(theirs, foreach=False, **options)
     with waiting() as log:
         for step in range(7):
-            grads = draw(dtype, 1 + step)
+            grads = draw(1 + step, dtype)
             on_host.step(grads=grads)
             on_device.step(grads=[*map(cupy.asarray, grads)])
         assert log.launches
@@ -66,7 +62,7 @@ def test_sparse_gradients(cupy: Any, cls: type[optim.Optimizer], sparse_dim: int
     host, device = np.ones((50, 3)), cupy.ones((50, 3))
     ours, theirs = cls([host], lr=0.1), cls([device], lr=0.1)
     for step in range(4):
-        rng = RNG(step)
+        rng = np.random.default_rng(step)
         indices = np.stack([rng.integers(0, 50, 40), rng.integers(0, 3, 40)])[:sparse_dim]
         values = rng.integers(-3, 4, (40, 3) if sparse_dim == 1 else (40,)).astype(float)
         ours.step(grads=[optim.SparseGrad(indices, values, (50, 3))])
@@ -97,7 +93,7 @@ def test_sparse_gradients_that_are_made_dense_or_forgotten(cupy: Any) -> None:
 
 
 def grads_on_both(cupy: Any, dtype: str) -> tuple[list[np.ndarray], list[Any]]:
-    return draw(dtype, 3), [*map(cupy.asarray, draw(dtype, 3))]
+    return draw(3, dtype), [*map(cupy.asarray, draw(3, dtype))]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -201,14 +197,16 @@ def test_a_rate_on_the_device_is_read_for_which_the_host_waits(cupy: Any) -> Non
     same(device, 1 - np.full(3, float(np.float32(0.1))))
 
 
-def average(dtype: str = "float32") -> Iterator[Any]:
-    yield {}
-    yield {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn(0.9)}
-    yield {"multi_avg_fn": swa_utils.get_swa_multi_avg_fn()}
-    yield {"avg_fn": lambda average, value, count: average + 0.5 * (value - average)}
+#: Ways to average, as arguments.
+AVERAGES: list[dict[str, Any]] = [
+    {},
+    {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn(0.9)},
+    {"multi_avg_fn": swa_utils.get_swa_multi_avg_fn()},
+    {"avg_fn": lambda average, value, count: average + 0.5 * (value - average)},
+]
 
 
-@pytest.mark.parametrize("arguments", [*average()])
+@pytest.mark.parametrize("arguments", AVERAGES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_averages(cupy: Any, arguments: Any, dtype: str) -> None:
     host, device = grads_on_both(cupy, dtype)
@@ -216,7 +214,7 @@ def test_averages(cupy: Any, arguments: Any, dtype: str) -> None:
     theirs = swa_utils.AveragedModel(device, **arguments)
     with waiting() as log:
         for step in range(4):
-            for array, other, new in zip(host, device, draw(dtype, step), strict=True):
+            for array, other, new in zip(host, device, draw(step, dtype), strict=True):
                 array[...] = new
                 other[...] = cupy.asarray(new)
             ours.update_parameters(host)
@@ -250,7 +248,7 @@ class OnDevice(optim.Module):
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_batch_norm(cupy: Any, weighted: bool) -> None:
-    batches = [RNG(seed).standard_normal((4 + seed, 2)) for seed in range(3)]
+    batches = [np.random.default_rng(seed).standard_normal((4 + seed, 2)) for seed in range(3)]
     ours, theirs = OnDevice(np), OnDevice(cupy)
     swa_utils.update_bn(batches, ours, weighted=weighted)
     with waiting() as log:
@@ -297,8 +295,8 @@ def test_lbfgs_on_another_device_than_the_current_one(cupy: Any) -> None:
 
 
 def test_states_are_saved_and_loaded(cupy: Any, tmp_path: Any) -> None:
-    device = [*map(cupy.asarray, draw("float32", 0))]
-    grads = [*map(cupy.asarray, draw("float32", 1))]
+    device = [*map(cupy.asarray, draw(0))]
+    grads = [*map(cupy.asarray, draw(1))]
     opt = optim.Adam(device, lr=0.1)
     opt.step(grads=grads)
     with waiting() as log:
@@ -339,11 +337,9 @@ def test_states_move_to_other_libraries(cupy: Any) -> None:
 
 
 def test_a_checkpoint_brings_an_array_to_the_host_in_pieces(cupy: Any) -> None:
-    from arrayopt.checkpoint import host
-
     array = np.arange(1 << 20, dtype=np.int16).reshape(1 << 10, -1)
     with waiting() as log:
-        source = host.Source(cupy.asarray(array))
+        source = Source(cupy.asarray(array))
         assert log.waits == []
         pieces = [bytes(source(at, at + (1 << 18))) for at in range(0, 1 << 20, 1 << 18)]
         assert log.waits == ["get"] * 4
@@ -358,12 +354,12 @@ def test_several_devices(cupy: Any) -> None:
                 placed.append(cupy.asarray(array))
         return placed
 
-    host, device = draw("float32", 0), place(draw("float32", 0))
+    host, device = draw(0), place(draw(0))
     ours, theirs = optim.Adam(host, foreach=False), optim.Adam(device)
     averages = swa_utils.AveragedModel(host), swa_utils.AveragedModel(device)
     with waiting() as log:
         for step in range(3):
-            grads = draw("float32", step)
+            grads = draw(step)
             on_device = place(grads)
             clip_grad.clip_grad_norm_(grads, 1.0)
             clip_grad.clip_grad_norm_(on_device, 1.0)
@@ -383,12 +379,12 @@ def test_several_devices(cupy: Any) -> None:
 
 
 def test_nothing_is_read_before_it_has_been_done(cupy: Any) -> None:
-    host, device = draw("float32", 0), [*map(cupy.asarray, draw("float32", 0))]
+    host, device = draw(0), [*map(cupy.asarray, draw(0))]
     ours, theirs = optim.Adam(host, foreach=False), optim.Adam(device)
     average = swa_utils.AveragedModel(device)
     with late():
         for step in range(3):
-            grads = draw("float32", step)
+            grads = draw(step)
             theirs.step(grads=[*map(cupy.asarray, grads)])
             ours.step(grads=grads)
             average.update_parameters(device)

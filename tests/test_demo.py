@@ -18,6 +18,7 @@ from arrayopt.demo.agreement import (
     average_agreement,
     relative_difference,
 )
+from arrayopt.demo.averaging import Averaging
 from arrayopt.demo.model import MLP
 from arrayopt.demo.plot import plot
 from arrayopt.demo.recipes import RECIPES, Recipe, algorithms, recipe
@@ -106,8 +107,6 @@ def test_swa_takes_the_last_epochs_and_goes_back_to_a_constant_rate(few):
 
 @pytest.mark.parametrize("epochs", [1, 2, 300])
 def test_swa_averages_at_least_the_last_epoch(epochs):
-    from arrayopt.demo.averaging import Averaging
-
     model = MLP((2, 3, 2), np.random.default_rng(0), batch_norm=True)
     averaging = Averaging("swa", model, algorithms()["SGD"](model.parameters()), epochs)
     assert averaging.first == {1: 0, 2: 1, 300: 161}[epochs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,7 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sharing
 from filelock import FileLock
+from processes import python
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -93,11 +94,9 @@ WIDTHS = (1280, 390)
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site() -> Path:
     """The site, built once for all processes of a test run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
+    folder = sharing.folder("docs")
     built = folder / "site"
     with FileLock(folder / "site.lock"):
         if not built.exists():
@@ -323,14 +322,7 @@ def test_the_backend_of_the_page_is_found_and_agrees(tmp_path: Path) -> None:
             )
             print(report.ok, len(report) > 20)
     """)
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, *others = result.stdout.splitlines()
+    first, *others = python(code, PYTHONPATH=str(tmp_path)).splitlines()
     assert "foreach (interpreter)" in first
     assert others == ["True True"] * 2
 

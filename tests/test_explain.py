@@ -7,28 +7,32 @@ import types
 
 import numpy as np
 import pytest
+from matplotlib.mathtext import MathTextParser
 from specs import SPECS, case_id
 
 import arrayopt as optim
 from arrayopt import backend
 from arrayopt.applying import apply_rule
+from arrayopt.backends import cuda_kernel
+from arrayopt.backends.numba_kernel import kernel_source
 from arrayopt.cli import main
 from arrayopt.explaining import layout
 from arrayopt.explaining.expressions import Asked, Branch, Line, Return, Symbol, evaluate, tidy
 from arrayopt.explaining.reading import read_rule
 from arrayopt.explaining.symbols import Notation
 from arrayopt.explaining.watching import watching
+from arrayopt.trace import trace
 
 RULES = [spec for spec in SPECS if spec.kind != "closure"]
 CASES = [(spec, options) for spec in RULES for options in spec.options]
-STEPS = [1, 2, 3, 12]
-rng = np.random.default_rng(0)
+STEPS = 12
 
 
 def steps_of(cls, options, count):
     """The arguments of the rule in each step, and what it returns: (param, grad, state, group)."""
     opt = cls([np.zeros(1)], **options)
     group, slots = opt._read(opt.param_groups[0], 0)
+    rng = np.random.default_rng(0)
     param = rng.standard_normal(50)
     state = {
         slot.name: start if slot.scalar else np.full(50, float(start))
@@ -88,7 +92,7 @@ def test_the_equations_evaluate_to_what_the_rule_computes(spec, options) -> None
     cls = spec.cls
     (section,) = optim.explain(cls, **options).sections
     names = written(section.block, cls)
-    for param, grad, state, group, (new, entries) in steps_of(cls, options, max(STEPS)):
+    for param, grad, state, group, (new, entries) in steps_of(cls, options, STEPS):
         env = {"group": group, names(Symbol("param")): param, names(Symbol("grad")): grad}
         env |= {names(Symbol(name)): value for name, value in state.items()}
         with np.errstate(all="ignore"):
@@ -104,7 +108,7 @@ def test_the_program_gives_the_bits_of_the_rule(spec, options) -> None:
     scope = {}
     exec(compile(source, "<explained>", "exec"), scope)
     program = scope[spec.name.lower()]
-    for param, grad, state, group, (new, entries) in steps_of(spec.cls, options, max(STEPS)):
+    for param, grad, state, group, (new, entries) in steps_of(spec.cls, options, STEPS):
         found, found_entries = program(np, param, grad, state, group)
         assert np.array_equal(found, new)
         assert {*found_entries} == {*entries}
@@ -114,9 +118,6 @@ def test_the_program_gives_the_bits_of_the_rule(spec, options) -> None:
 
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_latex_is_balanced_and_each_line_can_be_set(spec, options) -> None:
-    pytest.importorskip("matplotlib")
-    from matplotlib.mathtext import MathTextParser
-
     latex = optim.explain(spec.cls, **options).latex
     plain = latex.replace(r"\{", "").replace(r"\}", "")
     depths = np.cumsum([(c == "{") - (c == "}") for c in plain])
@@ -149,11 +150,9 @@ def test_the_text_of_some() -> None:
     assert "λ = weight_decay = 0.1" in optim.explain(optim.Adam, weight_decay=0.1).text
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=case_id)
+@pytest.mark.parametrize("spec", RULES, ids=case_id)
 def test_letters_are_those_of_the_docstring(spec) -> None:
     """Each option and entry of the state is written as a letter that the docstring has."""
-    if spec.kind == "closure":
-        return
     doc = re.sub(r"[{} ]", "", spec.cls.__doc__ + optim.Adam.__doc__)
     options = spec.options[-1] if spec.name != "Adam" else {"weight_decay": 0.1}
     (section,) = optim.explain(spec.cls, **options).sections
@@ -408,10 +407,6 @@ def test_the_tracer_that_was_there_is_back_whatever_happens() -> None:
 
 
 def test_kernels_come_from_the_executors_that_print_them(monkeypatch) -> None:
-    from arrayopt.backends import cuda_kernel
-    from arrayopt.backends.numba_kernel import kernel_source
-    from arrayopt.trace import trace
-
     opt = optim.SGD([np.zeros(2)], lr=0.1)
     program = trace(opt._update, (), {}, dict(opt._read(opt.param_groups[0], 0).options))
     assert optim.explain(opt).numba == kernel_source(program.structure, "float64")
@@ -454,14 +449,8 @@ def test_command_line(capsys, tmp_path) -> None:
     assert "θₜ = θₜ₋₁ − α·sign(gₜ)" in capsys.readouterr().out
     assert main(["explain", "adam", "--as", "cuda"]) == 0
     assert 'extern "C" __global__ void' in capsys.readouterr().out
-    for arguments, message in (
-        (["--script", f"{script}:Broken"], "KeyError: 'beta'"),
-        (["--script", f"{script}:None_"], "has no class or function 'None_'"),
-        (["adam", "--option", "lr=-1"], "Invalid learning rate: -1"),
-        ([], "expected either an ALGORITHM or --script FILE:NAME"),
-    ):
-        assert main(["explain", *arguments]) == 2
-        assert message in capsys.readouterr().err
+    assert main(["explain", "--script", f"{script}:Broken"]) == 2
+    assert "KeyError: 'beta'" in capsys.readouterr().err
 
 
 def test_read_rule_with_a_state_needs_no_other_way() -> None:

@@ -325,6 +325,7 @@ def test_every_algorithm_has_a_formula_which_gives_its_programs(
     spec: Spec, options: dict[str, Any]
 ) -> None:
     opt = spec.cls([np.ones(3)], **options)
+    compared = 0
     for step in range(12):
         if step == 8:
             opt.param_groups[0]["lr"] = options.get("lr", 0.01) / 3  # what a schedule does
@@ -335,8 +336,10 @@ def test_every_algorithm_has_a_formula_which_gives_its_programs(
             scalars = {**batch.scalars, **({"step": step + 2} if "step" in batch.scalars else {})}
             expected = trace(batch.rule, tuple(batch.states), scalars, batch.group)
             program = batch.formula.program(scalars, batch.group)
-            assert program is None or repr(program) == repr(expected)
-    assert batch.formula is not None
+            if program is not None:  # as it is where another branch is taken
+                assert repr(program) == repr(expected)
+                compared += 1
+    assert compared > 0
     assert batch.traced < 8
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from arrays import relative_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numerical import differences
 from specs import CASES, ELEMENTWISE, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.nested import flatten, rebuild
@@ -40,15 +43,6 @@ DIFFERENTIATED: list[tuple[str, dict[str, Any]]] = [
     ("Rprop", {}),
 ]
 differentiated = pytest.mark.parametrize(("name", "options"), DIFFERENTIATED, ids=case_id)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    """Let jax compute in double precision."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 def draw(rng: np.random.Generator, dtype: Any = np.float64) -> Tree:
@@ -90,11 +84,6 @@ def assert_bits(a: Any, b: Any) -> None:
     assert a.tobytes() == b.tobytes()
 
 
-def relative(a: Any, b: Any) -> float:
-    a, b = np.asarray(a), np.asarray(b)
-    return float(np.max(np.abs(a - b), initial=0) / (np.max(np.abs(b), initial=0) or 1))
-
-
 # The same rules
 
 
@@ -130,7 +119,7 @@ def test_other_libraries(spec: Spec, options: dict[str, Any], library: str) -> N
     others, _ = run(form, mapped(convert, start), [mapped(convert, grad) for grad in grads])
     for a, b in zip(leaves(others), leaves(params), strict=True):
         assert type(a) is type(convert(b))
-        assert relative(a, b) <= 1e-14
+        assert relative_difference(a, b) <= 1e-14
 
 
 def test_libraries_may_be_mixed_in_a_tree() -> None:
@@ -419,7 +408,8 @@ def test_options_stand_in_for_one_step() -> None:
 # jax
 
 
-@pytest.mark.usefixtures("x64")
+@long_run
+@pytest.mark.usefixtures("jax_in_double_precision")
 @cases
 def test_a_jitted_scan_agrees_with_numpy_to_1e_12(spec: Spec, options: dict[str, Any]) -> None:
     start, *grads = trees(121)
@@ -436,7 +426,7 @@ def test_a_jitted_scan_agrees_with_numpy_to_1e_12(spec: Spec, options: dict[str,
     traced = train(mapped(jnp.asarray, start), jax.tree.map(lambda *each: jnp.stack(each), *grads))
     kept = jax.tree.leaves((params, state))
     for a, b in zip(jax.tree.leaves(traced), kept, strict=True):
-        assert relative(a, b) <= 1e-12
+        assert relative_difference(a, b) <= 1e-12
 
 
 def kind_of(state: Any) -> Any:
@@ -458,7 +448,7 @@ def test_jit_in_single_precision(spec: Spec) -> None:
         assert kind_of(state) == kind
     assert ours.dtype == jnp.float32
     # 1 - beta2**step loses three digits to float32 at first: 6e-8 / 1e-3
-    assert relative(ours, exact) <= 1e-5
+    assert relative_difference(ours, exact) <= 1e-5
 
 
 def test_bfloat16_computes_in_float32_and_rounds_once() -> None:
@@ -480,7 +470,7 @@ def test_vmap_trains_many_models() -> None:
         params, state = jax.vmap(update)(params, params, state)
         alone = [update(row, row, own) for row, own in alone]
     assert state["step"].tolist() == [8, 8, 8]
-    assert relative(params, [row for row, _ in alone]) <= 1e-5
+    assert relative_difference(params, [row for row, _ in alone]) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -501,7 +491,7 @@ def test_options_may_be_traced(options: dict[str, Any]) -> None:
     traced = train(jax.jit(update), jnp.asarray([1.0, 2.0]))
     known = train(update, np.float32([1.0, 2.0]))
     for a, b in zip(traced, known, strict=True):
-        assert relative(a, b) <= 1e-6
+        assert relative_difference(a, b) <= 1e-6
 
 
 def test_too_many_branches_are_refused() -> None:
@@ -584,23 +574,14 @@ START = np.array([1.1, -2.3])
 LR = 0.05
 
 
-@pytest.mark.usefixtures("x64")
+@long_run
+@pytest.mark.usefixtures("jax_in_double_precision")
 @differentiated
 @pytest.mark.parametrize("steps", [1, 3, 9])
 def test_hypergradients(name: str, options: dict[str, Any], steps: int) -> None:
-    def value(lr: float, start: np.ndarray) -> float:
-        return float(loss_after(name, options, steps, np, lr, start))
-
-    h = 1e-4  # with steps h and 2h the truncation is of order h**4
-    by_differences = np.array(
-        [
-            (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
-            for at in (
-                lambda d: value(LR + d, START),
-                lambda d: value(LR, START + np.array([d, 0])),
-                lambda d: value(LR, START + np.array([0, d])),
-            )
-        ]
+    at = [np.array(LR), START.copy()]
+    by_differences = np.append(
+        *differences(lambda: loss_after(name, options, steps, np, float(at[0]), at[1]), at)
     )
     lr = torch.tensor(LR, dtype=torch.float64, requires_grad=True)
     start = torch.tensor(START, requires_grad=True)
@@ -615,6 +596,7 @@ def test_hypergradients(name: str, options: dict[str, Any], steps: int) -> None:
         np.testing.assert_allclose([found[0], *found[1]], by_torch, rtol=1e-10, atol=1e-13)
 
 
+@long_run
 @differentiated
 def test_torch_gradcheck(name: str, options: dict[str, Any]) -> None:
     lr = torch.tensor(LR, dtype=torch.float64, requires_grad=True)
@@ -667,7 +649,7 @@ def test_torch_vmap_over_options_that_a_rule_branches_on() -> None:
     assert torch.func.vmap(step)(decays).tolist() == [[0.5, 0.5], [0.25, 0.25]]
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("jax_in_double_precision")
 @pytest.mark.parametrize("name", ["RAdam", "ASGD"])
 def test_the_branch_not_taken_leaves_no_nan(name: str) -> None:
     """RAdam's root of a negative number, and of the square of a gradient that is zero."""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arrays import normal
 from cupy_standin import late, waiting
 from specs import CASES, DTYPE_CASES, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.check.cases import OPTIONS
@@ -29,11 +31,7 @@ of_torch = pytest.mark.parametrize(
 
 
 def draw(seed: int, dtype: str = "float32") -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    arrays = [rng.standard_normal(shape) for shape in SHAPES]
-    if dtype.startswith("complex"):
-        arrays = [array + 1j * rng.standard_normal(array.shape) for array in arrays]
-    return [array.astype(dtype) for array in arrays]
+    return normal(seed, SHAPES, dtype)
 
 
 def scaled(grads: list[np.ndarray], scale: float) -> list[np.ndarray]:
@@ -73,6 +71,7 @@ def test_as_the_fused_optimizers_of_torch(
             np.testing.assert_allclose(value, state[key].numpy(), rtol=2e-5, atol=1e-7)
 
 
+@long_run
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_powers_of_two_give_the_same_bits(

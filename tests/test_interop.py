@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from specs import BY_NAME, TORCHS, Spec, case_id
+from stepping import long_run
 from test_lbfgs import Run, distance, logistic
 from test_parity import Ours, Theirs, gradients, relative_difference
 
@@ -82,6 +83,7 @@ def thousand() -> list[list[np.ndarray]]:
     return list(gradients(np.float64, 1000))
 
 
+@long_run
 @in_double
 @cases
 def test_500_steps_there_and_500_here_are_1000_in_either(

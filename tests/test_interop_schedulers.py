@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from test_lr_scheduler_resume import METRICS, Decay, numpys, present, torchs
+from schedules import METRICS, Decay, numpys, present, torchs
+from stepping import long_run
 
 from arrayopt import lr_scheduler, swa_utils
 from arrayopt.interop import from_torch, to_torch
@@ -124,6 +125,7 @@ def whole(where, name):
     return Side(where, name).steps(0, STEPS)
 
 
+@long_run
 @pytest.mark.parametrize("by_objects", [True, False], ids=["objects", "state_dicts"])
 @pytest.mark.parametrize(("source", "target"), [("torch", "here"), ("here", "torch")])
 @names

@@ -19,6 +19,7 @@ from scipy.optimize import rosen, rosen_der
 from specs import SPECS, Spec, case_id
 
 import arrayopt as optim
+from arrayopt import problems
 from arrayopt.lr_scheduler import ChainedScheduler, ExponentialLR, ReduceLROnPlateau
 
 START = [-1.2, 1.0]
@@ -48,15 +49,6 @@ def by_scipy(fun: Any, x0: Any, algorithm: Any = optim.Adam, **options: Any) -> 
 both = pytest.mark.parametrize("minimize", [by_arrayopt, by_scipy], ids=case_id)
 
 
-def beale(x: np.ndarray) -> tuple[float, np.ndarray]:
-    """Beale's function, whose minimum is 0 at (3, 0.5), and its gradient."""
-    a, b = x
-    terms = [(c - a + a * b**n, b**n - 1, n * a * b ** (n - 1)) for n, c in BEALE]
-    value = sum(t**2 for t, _, _ in terms)
-    return value, np.array([sum(2 * t * d[k] for t, *d in terms) for k in (0, 1)])
-
-
-BEALE = [(1, 1.5), (2, 2.25), (3, 2.625)]
 A = np.array([[3.0, 1.0], [1.0, 2.0]])
 B = np.array([1.0, -1.0])
 
@@ -84,8 +76,9 @@ def test_rosenbrock_and_beale(minimize: Any, algorithm: str, options: dict[str, 
     cls = getattr(optim, algorithm)
     result = minimize(rosen, START, cls, jac=rosen_der, gtol=1e-6, **options)
     np.testing.assert_allclose(result.x, [1, 1], atol=1e-4)
-    result = minimize(beale, [1.0, 1.0], cls, jac=True, gtol=1e-6, **options)
-    np.testing.assert_allclose(result.x, [3, 0.5], atol=1e-4)
+    beale = problems.beale()
+    result = minimize(beale.fun, beale.start, cls, jac=beale.grad, gtol=1e-6, **options)
+    np.testing.assert_allclose([result.x], beale.minima, atol=1e-4)
 
 
 #: Neither to diverge nor to arrive within a dozen steps on Rosenbrock's function.
@@ -351,10 +344,11 @@ def test_a_scheduler_may_look_at_the_value() -> None:
 
 
 def test_scipy_gets_a_result_of_its_own() -> None:
-    result = by_scipy(rosen, START, jac=rosen_der, lr=0.02)
+    result = by_scipy(rosen, START, jac=rosen_der, maxiter=3)
     assert type(result) is optimize.OptimizeResult
     assert {"x", "fun", "jac", "nit", "nfev", "njev", "status", "success", "message"} == {*result}
-    assert type(by_arrayopt(rosen, START, jac=rosen_der)) is optim.MinimizeResult
+    ours = by_arrayopt(rosen, START, jac=rosen_der, maxiter=3)
+    assert type(ours) is optim.MinimizeResult
 
 
 def test_scipy_prints_a_summary(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,13 @@
 """What the optimizers know about array libraries."""
 
 import math
-import warnings
 
-import array_api_strict as strict
 import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from arrays import LIBRARIES, read_only, sparse_rows
 
 from arrayopt.namespace import (
     as_complex,
@@ -23,19 +22,7 @@ from arrayopt.namespace import (
     library,
 )
 
-LIBRARIES = {"numpy": np, "torch": torch, "array_api_strict": strict}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-
-
-@pytest.fixture(params=LIBRARIES.values(), ids=LIBRARIES)
-def xp(request):
-    return request.param
-
-
-def csr_tensor(dense):
-    with warnings.catch_warnings():  # "Sparse CSR tensor support is in beta state"
-        warnings.simplefilter("ignore")
-        return dense.to_sparse_csr()
 
 
 @pytest.mark.parametrize(("name", "xp"), LIBRARIES.items())
@@ -147,7 +134,7 @@ def test_torch_conjugates_and_pairs_of_any_stride():
     "array",
     [
         torch.eye(2).to_sparse(),
-        csr_tensor(torch.eye(2)),
+        sparse_rows(torch.eye(2)),
         scipy.sparse.csr_array(np.eye(2)),
         scipy.sparse.coo_matrix(np.eye(2)),
     ],
@@ -183,16 +170,10 @@ def test_convert_takes_lists_and_integers(xp, value):
     assert np.asarray(convert(value, xp.ones(2))).tolist() == [1.0, 2.0]
 
 
-def read_only():
-    array = np.array([1.0, 2.0])
-    array.flags.writeable = False
-    return array
-
-
 @pytest.mark.parametrize(
     "value",
     [
-        read_only(),
+        read_only(np.array([1.0, 2.0])),
         np.array([2.0, 1.0])[::-1],
         np.array([1.0, 2.0], ">f8"),
         np.array([1.0, 2.0], BFLOAT16),
@@ -223,4 +204,4 @@ def test_convert_takes_torch_tensors_that_numpy_refuses(value, expected):
 
 def test_writeable_arrays(xp):
     assert is_writeable(xp.ones(2))
-    assert not is_writeable(read_only())
+    assert not is_writeable(read_only(np.ones(2)))

@@ -4,39 +4,19 @@ import functools
 import logging
 import os
 import re
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
 import numpy as np
+import programs
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import (
-    EXACT,
-    LAYOUTS,
-    LEFT,
-    OVERLAPS,
-    RULES,
-    SHAPES,
-    SIGNS,
-    assert_is_numpys,
-    assert_same_bits,
-    calls,
-    evaluate,
-    examples,
-    makers,
-    momentum,
-    numbers,
-    overlapping,
-    pairs,
-    rules,
-    same_bits,
-    two_vectors,
-)
+from processes import python
+from programs import assert_same_bits, momentum, numbers, same_bits
 from specs import CASES, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt import get_num_threads, set_num_threads
@@ -44,7 +24,6 @@ from arrayopt.backend import Batch
 from arrayopt.backends import numba_fused, numba_kernel
 from arrayopt.backends.array_api import ForLoop
 from arrayopt.backends.numba_fused import NumbaFused
-from arrayopt.backends.numpy_blocked import NumPyBlocked
 from arrayopt.trace import FUNCTIONS, TraceError, trace
 
 REAL = [np.dtype(kind) for kind in "fd"]
@@ -68,57 +47,64 @@ def _small_chunks():
 # Random programs
 
 dense = st.sampled_from(DENSE)
-anything = st.sampled_from(sorted(LAYOUTS))
+anything = st.sampled_from(sorted(programs.LAYOUTS))
 #: Those of the parameter, which has no gaps, of the gradient and of the state.
 layouts = st.tuples(dense, anything, anything) | st.tuples(dense, anything).map(
     lambda t: (*t, t[0])
 )
 
 
-@examples(60)
+@long_run
+@programs.examples(60)
 @given(
-    rule=rules(sorted(set(EXACT) - SIGNS - LEFT)),
+    rule=programs.rules(sorted(set(programs.EXACT) - programs.SIGNS - programs.LEFT)),
     dtypes=st.tuples(st.sampled_from(REAL), st.sampled_from([*REAL, np.dtype("i4")]))
     | st.tuples(st.sampled_from(COMPLEX), st.sampled_from(REAL + COMPLEX)),
-    members=st.lists(st.tuples(st.sampled_from(SHAPES), layouts), min_size=1, max_size=3),
+    members=st.lists(st.tuples(st.sampled_from(programs.SHAPES), layouts), min_size=1, max_size=3),
     num_threads=st.integers(1, 3),
 )
 def test_random_programs_on_any_layout(rule, dtypes, members, num_threads):
-    assert_same_bits(NumbaFused(), rule, makers(rule.states, *dtypes, members), num_threads)
+    assert_same_bits(
+        NumbaFused(), rule, programs.makers(rule.states, *dtypes, members), num_threads
+    )
 
 
 @pytest.mark.parametrize("size", [1, 10, 17, 128, 1000])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", programs.RULES)
 def test_rules_whose_outputs_are_inputs_masks_or_each_other(rule, size):
-    assert_same_bits(NumbaFused(), rule, two_vectors(size))
+    assert_same_bits(NumbaFused(), rule, programs.two_vectors(size))
 
 
 @pytest.mark.parametrize("dtype", REAL, ids=str)
-@pytest.mark.parametrize("function", sorted(set(FUNCTIONS) - LEFT))
+@pytest.mark.parametrize("function", sorted(set(FUNCTIONS) - programs.LEFT))
 def test_every_function_is_numpys(function, dtype):
-    x, y = pairs(dtype)
+    x, y = programs.pairs(dtype)
 
     def make():
         return [x.copy()], [y.copy()], {}
 
-    (expected,) = evaluate(ForLoop(), calls(function), make, steps=1)["param"]
-    (result,) = evaluate(NumbaFused(), calls(function), make, steps=1)["param"]
-    assert_is_numpys(function, result, expected)
+    (expected,) = programs.evaluate(ForLoop(), programs.calls(function), make, steps=1)["param"]
+    (result,) = programs.evaluate(NumbaFused(), programs.calls(function), make, steps=1)["param"]
+    programs.assert_is_numpys(function, result, expected)
 
 
 # Where the memory is
 
 
-@pytest.mark.parametrize("grad_layout", LAYOUTS)
+@pytest.mark.parametrize("grad_layout", programs.LAYOUTS)
 @pytest.mark.parametrize("layout", DENSE)
 def test_gradients_of_another_layout(layout, grad_layout):
     members = [(shape, (layout, grad_layout)) for shape in [(6, 10, 13), (2, 3, 4), (3, 1, 4)]]
     for dtypes in [("f", "f"), ("f", "d"), ("F", "F"), ("D", "f")]:
-        assert_same_bits(NumbaFused(), momentum, makers((), *map(np.dtype, dtypes), members))
+        assert_same_bits(
+            NumbaFused(), momentum, programs.makers((), *map(np.dtype, dtypes), members)
+        )
 
 
 #: Those of arrays without gaps.
-SHARED = [name for name in OVERLAPS if name != "tied and reversed" and "interleaved" not in name]
+SHARED = [
+    name for name in programs.OVERLAPS if name != "tied and reversed" and "interleaved" not in name
+]
 
 
 @pytest.mark.parametrize("size", [7, 300])
@@ -190,7 +176,9 @@ def test_gradients_that_come_again_are_read_where_they_are(coming, other, dtype)
 @pytest.mark.parametrize("size", [8, 40, 600])
 @pytest.mark.parametrize("overlap", SHARED)
 def test_overlapping_memory_is_updated_in_sequence(overlap, size, foreign):
-    assert_same_bits(NumbaFused(), momentum, overlapping(OVERLAPS[overlap], size, foreign))
+    assert_same_bits(
+        NumbaFused(), momentum, programs.overlapping(programs.OVERLAPS[overlap], size, foreign)
+    )
 
 
 def tensors(make):
@@ -211,7 +199,7 @@ OF_TENSORS = [name for name in SHARED if not {"reversed", "view", "repeated"} & 
 @pytest.mark.parametrize("size", [8, 600])
 @pytest.mark.parametrize("overlap", OF_TENSORS)
 def test_overlapping_tensors_are_updated_in_sequence(overlap, size):
-    make = overlapping(OVERLAPS[overlap], size)
+    make = programs.overlapping(programs.OVERLAPS[overlap], size)
 
     def run(executor, make):
         arrays, grads, states = make()
@@ -275,6 +263,7 @@ def test_tensors_and_gradients_of_every_layout(kind, how):
 # Every algorithm
 
 
+@long_run
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 def test_every_algorithm_is_the_for_loop_to_the_bit(spec, options):
     rng = np.random.default_rng(0)
@@ -343,7 +332,7 @@ def test_two_threads_that_step_two_optimizers_do_what_one_does():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_can_step():
     code = """
-import os, sys, threading, numpy as np, arrayopt as optim
+import os, sys, threading, warnings, numpy as np, arrayopt as optim
 from arrayopt.backends import numba_kernel
 optim.set_num_threads(2)
 def bits(cls):
@@ -362,12 +351,13 @@ def hold():  # another thread compiles while this one forks
         threading.Event().wait(60)
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
+warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process of several threads
 child = os.fork()
 if child == 0:
     os._exit(0 if bits(optim.Adam) == adam and bits(optim.SGD) == sgd else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    python(code, ARRAYOPT_CACHE_DIR="")
 
 
 # Compiling
@@ -422,13 +412,9 @@ print(len(compiled), w.tobytes().hex())
     folder = tmp_path / "kernels"
 
     def run(folder):
-        environment = {**os.environ, "ARRAYOPT_CACHE_DIR": str(folder) if folder else ""}
-        command = [sys.executable, "-W", "error", "-c", code]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
+        return python(code, ARRAYOPT_CACHE_DIR=str(folder)).split()
 
-    without, first, second = run(None), run(folder), run(folder)
+    without, first, second = run(""), run(folder), run(folder)
     assert [int(count) > 0 for count, _ in (without, first, second)] == [True, True, False]
     assert without[1] == first[1] == second[1]
     (source,) = folder.glob("*.py")
@@ -477,14 +463,8 @@ def test_the_source_has_the_names_of_the_rule():
 
 def test_names_that_are_no_names_or_taken_are_replaced():
     names = ("row", "c0", "no name", "lambda", "new_row", "np", "t3", "param_at", "operand_3")
-    names += (
-        "not ok",
-        "\u2170",
-        "\uff43\uff10",
-        "\ufb01",
-        "fi",
-        "__debug__",
-    )  # Python reads i, c0, fi
+    # (some of these, Python reads as i, c0 and fi)
+    names += ("not ok", "\u2170", "\uff43\uff10", "\ufb01", "fi", "__debug__")
 
     def rule(xp, param, grad, state, group):
         total = param + grad
@@ -662,15 +642,7 @@ def test_inside_of_vmap_nothing_is_changed_before_the_error():
 
 
 def test_state_that_is_only_read_and_shares_memory_is_read_in_sequence():
-    def rule(xp, param, grad, state, group):
-        return param - 0.5 * (param - state["anchor"]) - grad, {}
-
-    def make():
-        memory = np.linspace(-1, 1, 1001)
-        return [memory[1:]], [np.ones(1000)], {"anchor": [memory[:-1]]}
-
-    assert_same_bits(NumbaFused(), rule, make)
-    assert_same_bits(NumPyBlocked(), rule, make)
+    assert_same_bits(NumbaFused(), programs.anchored, programs.overlapping_anchor)
 
 
 def test_kernels_of_another_version_are_not_taken_from_disk(monkeypatch):

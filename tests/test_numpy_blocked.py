@@ -5,30 +5,11 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
+import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import (
-    BFLOAT16,
-    COMPLEX,
-    EXACT,
-    LAYOUTS,
-    OVERLAPS,
-    REAL,
-    RULES,
-    SHAPES,
-    assert_same_bits,
-    evaluate,
-    examples,
-    layouts,
-    makers,
-    momentum,
-    numbers,
-    overlapping,
-    rules,
-    same_bits,
-    two_vectors,
-)
+from programs import BFLOAT16, COMPLEX, REAL, assert_same_bits, momentum, numbers, same_bits
 
 import arrayopt as optim
 from arrayopt import get_num_threads, set_num_threads
@@ -54,45 +35,53 @@ def _small_blocks():
 # Random programs
 
 
-@examples(250)
+@programs.examples(250)
 @given(
-    rule=rules(sorted(FUNCTIONS)),
+    rule=programs.rules(sorted(FUNCTIONS)),
     dtype=st.sampled_from(REAL + COMPLEX),
-    shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=4),
+    shapes=st.lists(st.sampled_from(programs.SHAPES), min_size=1, max_size=4),
     num_threads=st.integers(1, 3),
 )
 def test_random_programs(rule, dtype, shapes, num_threads):
     members = [(shape, ("C", "C", "C")) for shape in shapes]
-    assert_same_bits(NumPyBlocked(), rule, makers(rule.states, dtype, dtype, members), num_threads)
+    assert_same_bits(
+        NumPyBlocked(), rule, programs.makers(rule.states, dtype, dtype, members), num_threads
+    )
 
 
-@examples(250)
+@programs.examples(250)
 @given(
-    rule=rules(EXACT),
+    rule=programs.rules(programs.EXACT),
     dtypes=st.tuples(st.sampled_from(REAL), st.sampled_from([*REAL, np.dtype("i4")]))
     | st.tuples(st.sampled_from(COMPLEX), st.sampled_from(REAL + COMPLEX)),
-    members=st.lists(st.tuples(st.sampled_from(SHAPES), layouts), min_size=1, max_size=3),
+    members=st.lists(
+        st.tuples(st.sampled_from(programs.SHAPES), programs.layouts), min_size=1, max_size=3
+    ),
     num_threads=st.integers(1, 3),
 )
 def test_random_programs_on_any_layout(rule, dtypes, members, num_threads):
-    assert_same_bits(NumPyBlocked(), rule, makers(rule.states, *dtypes, members), num_threads)
+    assert_same_bits(
+        NumPyBlocked(), rule, programs.makers(rule.states, *dtypes, members), num_threads
+    )
 
 
 SIZES = [1, 10, 17, 128, 1000]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", programs.RULES)
 def test_rules_that_are_hard_on_the_assignment_of_memory(rule, size):
-    assert_same_bits(NumPyBlocked(), rule, two_vectors(size))
+    assert_same_bits(NumPyBlocked(), rule, programs.two_vectors(size))
 
 
-@pytest.mark.parametrize("grad_layout", LAYOUTS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("grad_layout", programs.LAYOUTS)
+@pytest.mark.parametrize("layout", programs.LAYOUTS)
 def test_gradients_of_another_layout(layout, grad_layout):
     members = [(shape, (layout, grad_layout)) for shape in [(6, 10, 13), (2, 3, 4), (3, 1, 4)]]
     for dtypes in [("f", "f"), ("f", "d"), ("F", "F"), (BFLOAT16, "f")]:
-        assert_same_bits(NumPyBlocked(), momentum, makers((), *map(np.dtype, dtypes), members))
+        assert_same_bits(
+            NumPyBlocked(), momentum, programs.makers((), *map(np.dtype, dtypes), members)
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16, np.float32, np.complex64, np.longdouble])
@@ -111,7 +100,7 @@ def test_the_number_of_threads_does_not_change_a_bit(dtype):
     results = []
     for num_threads in (1, 2, 3):
         set_num_threads(num_threads)
-        results.append(evaluate(NumPyBlocked(), rule, make))
+        results.append(programs.evaluate(NumPyBlocked(), rule, make))
     for result in results[1:]:
         for name, arrays in results[0].items():
             assert all(map(same_bits, result[name], arrays))
@@ -135,9 +124,9 @@ def test_no_warning_and_the_error_state_is_the_users():
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["own memory", "memory of a buffer"])
 @pytest.mark.parametrize("size", [8, 16, 40, 600, 1000])
-@pytest.mark.parametrize("overlap", OVERLAPS.values(), ids=OVERLAPS)
+@pytest.mark.parametrize("overlap", programs.OVERLAPS.values(), ids=programs.OVERLAPS)
 def test_overlapping_memory_is_updated_in_sequence(overlap, size, foreign):
-    assert_same_bits(NumPyBlocked(), momentum, overlapping(overlap, size, foreign))
+    assert_same_bits(NumPyBlocked(), momentum, programs.overlapping(overlap, size, foreign))
 
 
 @pytest.mark.parametrize("size", [8, 600])
@@ -157,6 +146,10 @@ def test_a_gradient_that_owns_the_memory_of_a_foreign_view(size):
         return [np.frombuffer(memory.data, np.float32)[::-1]], [memory], {}
 
     assert_same_bits(NumPyBlocked(), momentum, make)
+
+
+def test_state_that_is_only_read_and_shares_memory_is_read_in_sequence():
+    assert_same_bits(NumPyBlocked(), programs.anchored, programs.overlapping_anchor)
 
 
 def test_a_gradient_that_begins_to_overlap_at_a_later_step():

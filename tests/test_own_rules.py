@@ -29,10 +29,10 @@ def optimizer_of(rule: Callable[..., Any], *names: str, scalar: str = "") -> typ
     return Own
 
 
-both = pytest.mark.parametrize("foreach", [None, False, True])
+foreaches = pytest.mark.parametrize("foreach", [None, False, True])
 
 
-@both
+@foreaches
 def test_a_rule_may_not_write_to_its_arguments(foreach: bool | None) -> None:
     def rule(xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
         grad *= 2
@@ -45,7 +45,7 @@ def test_a_rule_may_not_write_to_its_arguments(foreach: bool | None) -> None:
     assert (g == 1).all()
 
 
-@both
+@foreaches
 def test_scalar_state_may_be_a_numpy_number(foreach: bool | None) -> None:
     def rule(xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
         return param - grad, {"seen": np.float64(state["seen"] + 1)}
@@ -60,7 +60,7 @@ def test_scalar_state_may_be_a_numpy_number(foreach: bool | None) -> None:
     assert type(state["seen"]) is float
 
 
-@both
+@foreaches
 def test_state_has_to_be_declared(foreach: bool | None) -> None:
     def rule(xp: Any, param: Any, grad: Any, state: Any, group: Any) -> Any:
         return param - grad, {"momentum": grad}
@@ -72,7 +72,7 @@ def test_state_has_to_be_declared(foreach: bool | None) -> None:
     assert (w == 1).all()
 
 
-@both
+@foreaches
 def test_what_a_rule_returns_is_named_if_it_is_wrong(foreach: bool | None) -> None:
     w = np.ones(3)
     with pytest.raises(optim.TraceError, match=r"rule must return \(param, state\)"):
@@ -196,7 +196,7 @@ def lion_by_hand(
     return w, m
 
 
-@both
+@foreaches
 def test_lion_is_algorithm_2_of_its_paper(lion: Any, foreach: bool | None) -> None:
     rng = np.random.default_rng(0)
     starts = [rng.standard_normal(shape) for shape in ((4, 3), (), (0,))]

@@ -6,22 +6,15 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import array_api_strict as strict
 import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from arrays import LIBRARIES
 
 from arrayopt import SGD, Buffer, Module, Parameter
 from arrayopt.namespace import is_sparse
-
-LIBRARIES = {"numpy": np, "torch": torch, "array_api_strict": strict}
-
-
-@pytest.fixture(params=LIBRARIES.values(), ids=LIBRARIES)
-def xp(request):
-    return request.param
 
 
 class Linear(Module):

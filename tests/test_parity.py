@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from specs import CASES, ELEMENTWISE, EVERY, SPECS, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
 from arrayopt.algorithms import __all__ as ALGORITHMS
@@ -129,6 +130,7 @@ def compare_errors(
                 assert ulps(a, b) <= spec.bounds.ulps
 
 
+@long_run
 @cases
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=case_id)
 def test_double_precision_agrees_with_torch_to_1e_12(
@@ -144,6 +146,7 @@ def test_double_precision_agrees_with_torch_to_1e_12(
                 assert relative_difference(side.values(), theirs.values()) <= spec.bounds.double
 
 
+@long_run
 @cases
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64], ids=case_id)
 def test_single_precision_is_as_exact_as_torch(

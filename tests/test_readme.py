@@ -21,7 +21,7 @@ import pytest
 from environments import EXTRAS, ROOT, run
 from PIL import Image
 
-from arrayopt import cli
+from arrayopt import algorithms, cli
 
 PAGES = {
     name: (ROOT / name).read_text()
@@ -123,8 +123,6 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_the_table_of_algorithms_is_whole() -> None:
-    from arrayopt import algorithms
-
     rows = set(re.findall(r"^\| `(\w+)` \|", PAGES["README.md"], re.M))
     assert rows == set(algorithms.__all__)
 

@@ -3,29 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from arrays import normal
 from specs import CASES, case_id
 
 import arrayopt as optim
 from arrayopt.interop.arrays import to_numpy
 
-rng = np.random.default_rng(1)
-
-
-def gradients(shape, count, dtype=np.float64):
-    drawn = rng.standard_normal((count, *shape))
-    if np.issubdtype(dtype, np.complexfloating):
-        drawn = drawn + 1j * rng.standard_normal((count, *shape))
-    return [grad.astype(dtype) for grad in drawn]
-
 
 @pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 @pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.float16])
 def test_what_is_recorded_is_what_the_for_loop_did_to_the_bit(spec, options, dtype) -> None:
-    param = gradients((3, 2), 1, dtype)[0]
+    param, *grads = normal(1, [(3, 2)] * 8, dtype)
     opt = spec.cls([param], foreach=False, **options)
     params, states = [param.copy()], []
     with optim.record(opt) as recording:
-        for grad in gradients((3, 2), 7, dtype):
+        for grad in grads:
             opt.step(grads=[grad])
             params.append(param.copy())
             states.append(
@@ -63,7 +55,7 @@ def test_recording_changes_nothing(switch) -> None:
 def test_variables_of_adam_are_those_of_its_formulas() -> None:
     w = np.array([1.0, -2.0])
     opt = optim.Adam([w], lr=0.5, betas=(0.5, 0.75), eps=1e-3, foreach=False)
-    grads = gradients((2,), 4)
+    grads = normal(1, [(2,)] * 4)
     with optim.record(opt) as recording:
         for grad in grads:
             opt.step(grads=[grad])

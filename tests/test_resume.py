@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arrays import normal
 from specs import CASES, ELEMENTWISE, Spec, case_id
+from stepping import bits, long_run, params_of, take
 
 import arrayopt as optim
 
@@ -31,59 +33,37 @@ KINDS: list[tuple[tuple[int, ...], Any]] = [
     ((5,), np.float16),
     ((), np.complex128),
     ((2, 2), np.complex128),
+    ((5,), np.complex64),
 ]
 
 
 def parameters() -> list[optim.Parameter]:
     rng = np.random.default_rng(0)
-    return [
-        optim.Parameter(np.asarray(rng.standard_normal(shape) + 1).astype(dtype))
-        for shape, dtype in KINDS
-    ]
-
-
-def params_of(optimizer: optim.Optimizer) -> list[optim.Parameter]:
-    return [param for group in optimizer.param_groups for param in group["params"]]
-
-
-def take(optimizer: optim.Optimizer, steps: range) -> None:
-    """Steps whose gradients depend on the parameters and on the number of the step."""
-    for step in steps:
-        for param in params_of(optimizer):
-            param.grad = np.asarray(np.sin(3 * param.data + step)).astype(param.dtype)
-        optimizer.step()
-
-
-def bits_of(optimizer: optim.Optimizer, param: optim.Parameter) -> Any:
-    """A parameter and its state to the bit, with the types of what is in it."""
-    state = optimizer.state.get(param, {})
-    return (
-        param.data.tobytes(),
-        {
-            name: (value.dtype, value.shape, value.tobytes())
-            if isinstance(value, np.ndarray)
-            else (type(value), repr(value))
-            for name, value in state.items()
-        },
-    )
-
-
-def bits(optimizer: optim.Optimizer) -> list[Any]:
-    return [bits_of(optimizer, param) for param in params_of(optimizer)]
+    return [optim.Parameter(*normal(rng, [shape], dtype)) for shape, dtype in KINDS]
 
 
 # Saved and copied
 
 
-def through_state_dict(optimizer: optim.Optimizer) -> optim.Optimizer:
+def pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+def loaded(optimizer: optim.Optimizer, state_dict: dict[str, Any]) -> optim.Optimizer:
+    """Another optimizer, on parameters and options of its own, that has loaded a state dict."""
     params = [optim.Parameter(param.data.copy()) for param in params_of(optimizer)]
     fresh = type(optimizer)(params, lr=7.0)
-    fresh.load_state_dict(optimizer.state_dict())
+    fresh.load_state_dict(state_dict)
     return fresh
 
 
-def through_pickle(optimizer: optim.Optimizer) -> optim.Optimizer:
-    return pickle.loads(pickle.dumps(optimizer))
+#: What can be kept of a run, and what goes on from it.
+KEPT = [
+    lambda optimizer: loaded(optimizer, optimizer.state_dict()),
+    lambda optimizer: loaded(optimizer, pickled(optimizer.state_dict())),
+    pickled,
+    copy.deepcopy,
+]
 
 
 @cases
@@ -93,7 +73,7 @@ def test_a_run_goes_on_to_the_bit_from_whatever_was_kept_of_it(
 ) -> None:
     straight = spec.cls(parameters(), **options, foreach=foreach)
     take(straight, range(5))
-    resumed = [through(straight) for through in (through_state_dict, through_pickle, copy.deepcopy)]
+    resumed = [going_on(straight) for going_on in KEPT]
     halfway = bits(straight)
     for other in resumed:
         assert bits(other) == halfway
@@ -127,7 +107,7 @@ ABSENCES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 
 def draw(rng: np.random.Generator) -> Arrays:
-    return [np.asarray(rng.standard_normal(shape)) for shape, _ in ABSENCES]
+    return normal(rng, [shape for shape, _ in ABSENCES])
 
 
 def step_frozen(optimizer: optim.Optimizer, grads: Arrays, absent: list[bool]) -> None:
@@ -164,6 +144,7 @@ def assert_same_state(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         assert_close(ours[name], value)
 
 
+@long_run
 @cases
 @pytest.mark.usefixtures("torch_in_double_precision")
 def test_a_parameter_without_a_gradient_rests_as_in_torch(spec: Spec, options: Options) -> None:
@@ -219,6 +200,7 @@ def changes() -> list[tuple[Spec, Options, Options]]:
     ]
 
 
+@long_run
 @pytest.mark.parametrize(("spec", "before", "after"), changes(), ids=case_id)
 @pytest.mark.usefixtures("torch_in_double_precision")
 def test_options_may_change_as_in_torch(spec: Spec, before: Options, after: Options) -> None:

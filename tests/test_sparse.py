@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from arrays import normal, relative_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from specs import BY_NAME, case_id
-from test_bad_input import bits
+from stepping import bits, long_run
 
 import arrayopt as optim
 from arrayopt import SparseGrad
-
-RNG = np.random.default_rng
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +38,8 @@ def as_torch(grad: SparseGrad) -> torch.Tensor:
 def draw(rng: np.random.Generator, shape: Any, sparse_dim: int, nnz: int, dtype: Any) -> SparseGrad:
     """A gradient with repeated indices in no order."""
     indices = np.array([rng.integers(length, size=nnz) for length in shape[:sparse_dim]], np.int64)
-    values = rng.standard_normal((nnz, *shape[sparse_dim:]))
-    if np.dtype(dtype).kind == "c":
-        values = values + 1j * rng.standard_normal(values.shape)
-    return SparseGrad(indices.reshape(sparse_dim, nnz), values.astype(dtype), shape)
+    (values,) = normal(rng, [(nnz, *shape[sparse_dim:])], dtype)
+    return SparseGrad(indices.reshape(sparse_dim, nnz), values, shape)
 
 
 # The gradient itself
@@ -55,7 +52,7 @@ shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 @settings(max_examples=150, deadline=None)
 def test_a_sparse_gradient_stands_for_the_sum_of_its_entries(shape, nnz, seed, data):
     sparse_dim = data.draw(st.integers(0, len(shape)))
-    grad = draw(RNG(seed), shape, sparse_dim, nnz, np.float64)
+    grad = draw(np.random.default_rng(seed), shape, sparse_dim, nnz, np.float64)
     expected = np.zeros(shape)
     np.add.at(
         expected, tuple(grad.indices) or ..., grad.values if sparse_dim else grad.values.sum(0)
@@ -220,15 +217,13 @@ SHAPES = [((7, 3), 1), ((9,), 1), ((3, 2, 2), 2)]
 
 def stream(dtype: Any, steps: int) -> Iterator[list[SparseGrad]]:
     """Gradients with repeated indices, and now and then without any."""
-    rng = RNG(1)
+    rng = np.random.default_rng(1)
     for step in range(steps):
         yield [draw(rng, shape, sparse_dim, (step % 5) * 2, dtype) for shape, sparse_dim in SHAPES]
 
 
 def start(dtype: Any) -> list[np.ndarray]:
-    rng = RNG(0)
-    arrays = [rng.standard_normal(shape) + 1j * rng.standard_normal(shape) for shape, _ in SHAPES]
-    return [(a if np.dtype(dtype).kind == "c" else a.real).astype(dtype) for a in arrays]
+    return normal(0, [shape for shape, _ in SHAPES], dtype)
 
 
 def dense(value: Any) -> np.ndarray:
@@ -237,8 +232,7 @@ def dense(value: Any) -> np.ndarray:
 
 
 def difference(ours: Any, theirs: Any) -> float:
-    a, b = dense(ours), dense(theirs)
-    return float(np.abs(a - b).max() / (np.abs(b).max() or 1))
+    return relative_difference(dense(ours), dense(theirs))
 
 
 # (torch's SparseAdam takes no complex numbers, and its Adagrad squares them, when they are sparse
@@ -247,6 +241,7 @@ REAL_AND_COMPLEX = [(*case, np.float64) for case in CASES]
 REAL_AND_COMPLEX += [(*case, np.complex128) for case in CASES if case[0].name == "SGD"]
 
 
+@long_run
 @pytest.mark.parametrize(("spec", "options", "dtype"), REAL_AND_COMPLEX, ids=case_id)
 def test_parameters_and_state_agree_with_torch(spec, options, dtype):
     arrays = start(dtype)
@@ -276,6 +271,7 @@ def test_parameters_and_state_agree_with_torch(spec, options, dtype):
                     assert difference(value, other[name]) <= spec.bounds.double
 
 
+@long_run
 @cases
 def test_single_precision_is_as_exact_as_torch(spec, options):
     exact = [array.astype(np.float64) for array in start(np.float32)]
@@ -298,13 +294,12 @@ def test_single_precision_is_as_exact_as_torch(spec, options):
 
 
 @cases
-def test_it_is_the_dense_step_on_the_touched_entries(spec, options):
-    """Entries that are not touched keep their bits, and state of their own."""
+def test_entries_that_are_not_touched_keep_their_bits_and_their_state(spec, options):
     arrays = start(np.float64)
     before = [array.copy() for array in arrays]
     opt = spec.cls(arrays, **options)
-    grads = next(stream(np.float64, 1))
-    grads = [draw(RNG(3), shape, sparse_dim, 2, np.float64) for shape, sparse_dim in SHAPES]
+    rng = np.random.default_rng(3)
+    grads = [draw(rng, shape, sparse_dim, 2, np.float64) for shape, sparse_dim in SHAPES]
     opt.step(grads=grads)
     for array, old, grad, state in zip(arrays, before, grads, opt.state.values() or [{}] * 3):
         touched = np.zeros(array.shape, bool)

@@ -8,6 +8,7 @@ import inspect
 import math
 import pickle
 import weakref
+from collections import OrderedDict
 
 import array_api_strict as strict
 import ml_dtypes
@@ -16,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stepping import long_run
 from torch.optim import swa_utils as theirs
 
 import arrayopt as optim
@@ -123,6 +125,7 @@ def test_signatures_are_torchs_and_more_by_keyword():
     assert set(swa_utils.__all__) == set(theirs.__all__)
 
 
+@long_run
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
 @pytest.mark.parametrize("use_buffers", [False, True])
 @pytest.mark.parametrize("how", FUNCTIONS)
@@ -154,6 +157,7 @@ def test_a_thousand_updates_are_torchs(implementation, how, use_buffers, dtype):
         assert implementation in ("default", entry.implementation)
 
 
+@long_run
 @pytest.mark.parametrize("how", ["default", "ema avg", "ema multi", "ema multi, 0.3"])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_in_single_precision_the_error_is_no_larger_than_torchs(implementation, how):
@@ -371,8 +375,6 @@ def test_gradients_are_not_copied():
 
 
 def test_containers_of_all_kinds_keep_their_kind_and_their_ties():
-    from collections import OrderedDict
-
     shared = [np.ones(2, np.float16)]
     model = OrderedDict(a=(shared,), b=shared)
     averaged = AveragedModel(model)
@@ -513,6 +515,7 @@ def test_an_average_on_another_library_than_its_model():
 # Half precision, integers, dtypes
 
 
+@long_run
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_half_precision_is_averaged_in_float32(dtype, implementation):

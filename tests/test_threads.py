@@ -1,14 +1,12 @@
 """The shared thread pool."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 
 import numpy as np
 import pytest
+from processes import python
 
 from arrayopt import get_num_threads, set_num_threads
 from arrayopt.threads import run_parallel
@@ -19,20 +17,6 @@ def _keep_num_threads():
     before = get_num_threads()
     yield
     set_num_threads(before)
-
-
-def python(code, **environment):
-    """What `code` prints in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.0, True, "2", None, np.int64(2)])

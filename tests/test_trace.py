@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from arrayopt import Optimizer
 from arrayopt.trace import FUNCTIONS, PREDICATES, TraceError, trace
 
 
@@ -242,24 +241,3 @@ def test_an_array_kept_from_an_earlier_trace_is_refused():
         program(lambda xp, p, g, m: g + kept[0])
     with pytest.raises(TraceError, match="must return an array for 'param'"):
         program(lambda xp, p, g, m: kept[0])
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        lambda xp, p, g: p - xp.sum(g * g),
-        lambda xp, p, g: p - np.array([5.0, 5.0]),
-        lambda xp, p, g: p - np.array([5.0, 5.0])[::-1] * len(p) / p.shape[0],
-        lambda xp, p, g: p - (g @ g),
-        lambda xp, p, g: p - (g[0] ** 2 + g[1] ** 2),
-        lambda xp, p, g: p - (4.0 % xp.full_like(p, 3.0) + 4.0),
-    ],
-)
-def test_a_rule_that_cannot_be_traced_runs_as_a_for_loop(expression):
-    class Mine(Optimizer):
-        def rule(self, xp, param, grad, state, group):
-            return expression(xp, param, grad), {}
-
-    w = np.array([3.0, 4.0])
-    Mine([w], {}).step(grads=[np.array([1.0, 2.0])])
-    assert w.tolist() == [-2.0, -1.0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,25 +10,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from arrays import normal
 from specs import CASES, SPECS, Spec, case_id
+from stepping import long_run
 
 import arrayopt as optim
-from arrayopt.options import Range
 
 Options = dict[str, Any]
-Arrays = list[Any]
 
 SHAPES: list[tuple[int, ...]] = [(3, 4), (), (0,), (9000,)]  # packed, and in blocks of its own
 
 cases = pytest.mark.parametrize(("spec", "options"), CASES, ids=case_id)
 foreaches = pytest.mark.parametrize("foreach", [False, True])
-
-
-def draw(rng: np.random.Generator, dtype: Any) -> list[np.ndarray]:
-    arrays = [np.asarray(rng.standard_normal(shape)) for shape in SHAPES]
-    if np.dtype(dtype).kind == "c":
-        arrays = [array + 1j * rng.standard_normal(array.shape) for array in arrays]
-    return [np.asarray(array).astype(dtype) for array in arrays]
 
 
 # Half precision: computed in float32, and rounded once
@@ -100,6 +92,7 @@ def scalars(optimizer: optim.Optimizer) -> list[dict[str, Any]]:
     ]
 
 
+@long_run
 @cases
 @halves
 @runners
@@ -108,7 +101,7 @@ def test_half_precision_is_single_precision_rounded_once(
 ) -> None:
     options = seeded(spec, options, half) | {"foreach": foreach}
     rng = np.random.default_rng(0)
-    start = [array.astype(HALVES[half][2]) for array in draw(rng, np.float32)]
+    start = [array.astype(HALVES[half][2]) for array in normal(rng, SHAPES, np.float32)]
     params = [make(library, array, half) for array in start]
     ours = spec.cls(params, **options)
     for _ in range(2):
@@ -118,7 +111,7 @@ def test_half_precision_is_single_precision_rounded_once(
             copies = [make(library, wide(param), dtype) for param in params]
             others[dtype] = spec.cls(copies, **options)
             others[dtype].load_state_dict(ours.state_dict())
-        grads = [array.astype(HALVES[half][2]) for array in draw(rng, np.float32)]
+        grads = [array.astype(HALVES[half][2]) for array in normal(rng, SHAPES, np.float32)]
         ours.step(grads=[make(library, grad, half) for grad in grads])
         for dtype, other in others.items():
             other.step(grads=[make(library, grad, dtype) for grad in grads])
@@ -135,6 +128,7 @@ def test_half_precision_is_single_precision_rounded_once(
             assert (np.abs(wide(a) - exact) <= 0.5 * ulp(exact, half) + slack).all(), name
 
 
+@long_run
 @cases
 @halves
 @runners
@@ -156,6 +150,7 @@ def test_a_zero_gradient_in_half_precision_gives_no_nan(
 SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
 
 
+@long_run
 @cases
 @runners
 def test_a_huge_gradient_in_float16_gives_no_nan(
@@ -194,16 +189,17 @@ def test_a_huge_sparse_gradient_in_float16_gives_no_nan(spec: Spec, options: Opt
 # Gradients are the caller's
 
 
+@long_run
 @cases
 @foreaches
 def test_gradients_are_never_changed(spec: Spec, options: Options, foreach: bool) -> None:
     kinds = [(dtype, dtype) for dtype in (np.float64, np.float32, np.float16, np.complex128)]
     kinds += [(np.float32, np.float64), (np.float16, np.float32), (np.complex128, np.float64)]
     rng = np.random.default_rng(0)
-    params = [array for param, _ in kinds for array in draw(rng, param)]
+    params = [array for param, _ in kinds for array in normal(rng, SHAPES, param)]
     optimizer = spec.cls(params, **options, foreach=foreach)
     for locked in (False, True, False, True):
-        grads = [array for _, grad in kinds for array in draw(rng, grad)]
+        grads = [array for _, grad in kinds for array in normal(rng, SHAPES, grad)]
         for grad in grads:
             grad.flags.writeable = not locked
         before = [(grad.dtype, grad.tobytes()) for grad in grads]
@@ -216,7 +212,8 @@ def test_gradients_are_never_changed(spec: Spec, options: Options, foreach: bool
 @cases
 def test_gradients_of_torch_are_never_changed(spec: Spec, options: Options) -> None:
     rng = np.random.default_rng(0)
-    params = [torch.tensor(a) for dtype in (np.float32, np.complex128) for a in draw(rng, dtype)]
+    dtypes = (np.float32, np.complex128)
+    params = [torch.tensor(a) for dtype in dtypes for a in normal(rng, SHAPES, dtype)]
     for param in params:
         param.grad = torch.ones_like(param)
     optimizer = spec.cls(params, **options)
@@ -233,6 +230,7 @@ def as_pairs(array: np.ndarray) -> np.ndarray:
     return np.stack([array.real, array.imag], axis=-1)
 
 
+@long_run
 @cases
 @foreaches
 @pytest.mark.parametrize(
@@ -242,12 +240,12 @@ def test_complex_numbers_are_pairs_of_reals(
     spec: Spec, options: Options, foreach: bool, dtype: Any, real: Any
 ) -> None:
     rng = np.random.default_rng(0)
-    numbers = draw(rng, dtype)
+    numbers = normal(rng, SHAPES, dtype)
     pairs = [as_pairs(array) for array in numbers]
     ours = spec.cls(numbers, **options, foreach=foreach)
     theirs = spec.cls(pairs, **options, foreach=foreach)
     for _ in range(4):
-        grads = draw(rng, dtype)
+        grads = normal(rng, SHAPES, dtype)
         ours.step(grads=grads)
         theirs.step(grads=[as_pairs(grad) for grad in grads])
     assert scalars(ours) == scalars(theirs)
@@ -330,92 +328,7 @@ def test_adagrad_honours_what_the_sum_of_a_group_begins_with(foreach: bool) -> N
     np.testing.assert_allclose(states, sums, rtol=1e-14)
 
 
-# Options out of their ranges
-
-
-def outside(interval: Range) -> Iterator[float]:
-    """The numbers nearest to an interval that do not lie in it, and what lies in none."""
-    yield math.nan
-    if interval.low > -math.inf:
-        yield math.nextafter(interval.low, -math.inf) if interval.low_closed else interval.low
-    if interval.high < math.inf:
-        yield math.nextafter(interval.high, math.inf) if interval.closed else interval.high
-
-
-def bad_options() -> Iterator[tuple[Spec, Options, str]]:
-    """One option out of its range each, and the beginning of the message."""
-    for spec in SPECS:
-        for interval in spec.cls.ranges:
-            for number in outside(interval):
-                if interval.length == 1:
-                    message = f"Invalid {interval.label}: {number}"
-                    yield spec, {interval.option: number}, message
-                    continue
-                default = spec.cls([np.ones(1)]).defaults[interval.option]
-                for index in range(interval.length):
-                    values = [*default[:index], number, *default[index + 1 :]]
-                    message = f"Invalid {interval.label} at index {index}: {number}"
-                    yield spec, {interval.option: tuple(values)}, message
-
-
-def snapshot(optimizer: optim.Optimizer) -> list[Any]:
-    return [
-        *[(name, value.tobytes()) for name, value in contents(optimizer)],
-        repr(scalars(optimizer)),
-    ]
-
-
-def groups(spec: Spec) -> list[Options]:
-    """Two groups of parameters, or the one that an algorithm takes."""
-    arrays = [np.ones(2), np.ones(3)]
-    return [{"params": [array]} for array in arrays[: 1 if spec.kind == "closure" else 2]]
-
-
-def take_step(spec: Spec, optimizer: optim.Optimizer) -> None:
-    params = [param for group in optimizer.param_groups for param in group["params"]]
-    if spec.kind == "closure":
-        optimizer.step(lambda: (0.5 * float(params[0].data @ params[0].data), [params[0].data * 1]))
-    elif spec.kind == "sparse":
-        optimizer.step(grads=[optim.SparseGrad([0], np.ones(1), param.shape) for param in params])
-    else:
-        optimizer.step(grads=[np.ones(param.shape) for param in params])
-
-
-@pytest.mark.parametrize(("spec", "options", "message"), list(bad_options()), ids=case_id)
-def test_an_option_out_of_its_range_is_an_error(spec: Spec, options: Options, message: str) -> None:
-    message = f"^{re.escape(message)}"
-    with pytest.raises(ValueError, match=message):
-        spec.cls([np.ones(2)], **options)
-    *first, last = groups(spec)
-    if first:
-        message += r".* in parameter group 1"
-    with pytest.raises(ValueError, match=message):
-        spec.cls([*first, last | options])
-
-    optimizer = spec.cls(groups(spec))
-    take_step(spec, optimizer)
-    before = snapshot(optimizer)
-    group = optimizer.param_groups[-1]
-    good = {option: group[option] for option in options}
-    group.update(options)
-    with pytest.raises(ValueError, match=message):
-        take_step(spec, optimizer)
-    assert snapshot(optimizer) == before
-    group.update(good)
-    take_step(spec, optimizer)
-    assert snapshot(optimizer) != before
-
-
-@pytest.mark.parametrize("spec", SPECS, ids=case_id)
-def test_every_number_among_the_options_has_a_range(spec: Spec) -> None:
-    defaults = spec.cls([np.ones(1)]).defaults
-    kinds = (float, tuple) if spec.kind == "closure" else (float, tuple, int)  # LBFGS counts
-    numbers = {
-        option
-        for option, value in defaults.items()
-        if isinstance(value, kinds) and not isinstance(value, bool)
-    }
-    assert numbers <= {interval.option for interval in spec.cls.ranges}
+# Numbers of another kind
 
 
 @pytest.mark.parametrize("foreach", [False, True, None])
