@@ -80,12 +80,13 @@ class ASGD(Optimizer):
     >>> import numpy as np
     >>> import arrayopt as optim
     >>> w = np.array([3.0, -2.0])
-    >>> opt = optim.ASGD([w], lr=0.1, lambd=0.0, t0=0)
-    >>> for _ in range(100):
-    ...     opt.step(grads=[2 * w + np.random.default_rng(0).normal(0, 0.1, 2)])
+    >>> opt = optim.ASGD([w], lr=0.1, lambd=0.0, t0=20)
+    >>> rng = np.random.default_rng(0)
+    >>> for _ in range(200):
+    ...     opt.step(grads=[2 * w + rng.normal(size=2)])  # of sum(w**2), with noise
     >>> (state,) = opt.state.values()
-    >>> state["ax"].shape
-    (2,)
+    >>> np.abs(w) > 0.09, np.abs(state["ax"]) < 0.05
+    (array([ True,  True]), array([ True,  True]))
     """
 
     state_table = (
