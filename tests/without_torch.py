@@ -43,9 +43,14 @@ class Absent:
     def __add__(self, other: object) -> Absent:
         return part(f"{self.named} + ...")
 
+    def __mul__(self, other: object) -> Absent:
+        return part(f"{self.named} * ...")
+
     def __instancecheck__(self, instance: object) -> bool:
         part(self.named)
         return False
+
+    __subclasscheck__ = __instancecheck__
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
         return ()
@@ -104,7 +109,7 @@ def pytest_make_collect_report() -> Iterator[Any]:
         return (yield)
     finally:
         Absent.collecting = False
-        for name in [name for name in sys.modules if isinstance(sys.modules[name], Absent)]:
+        for name in [name for name in sys.modules if is_torch(name)]:
             del sys.modules[name]
 
 
