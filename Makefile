@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHONS ?= 3.11 3.12 3.13
+PYTHONS ?= 3.11 3.12 3.13 3.14
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -51,11 +51,11 @@ bench: $(READY)  ## a short run of the asv suite
 release-check: $(READY)  ## build sdist and wheel, install each in empty environments, try every extra
 	$(BIN)/python tests/release_check.py
 
-test-oldest: $(READY)  ## pytest with the lowest version of every package, on the lowest Python
+test-oldest: $(READY)  ## pytest and tools with the lowest version of every package, on the lowest Python
 	$(BIN)/python tests/elsewhere.py oldest
 
-test-pythons: $(READY)  ## pytest with each Python that we support and this machine has
-	$(BIN)/python tests/elsewhere.py $(PYTHONS)
+test-pythons: $(READY)  ## pytest with each Python that we support and this machine has; TORCH=1: and torch
+	$(BIN)/python tests/elsewhere.py $(if $(TORCH),,--without-torch) $(PYTHONS)
 
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/python -m ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
 
@@ -34,6 +34,10 @@ def _settle_torch() -> None:
     The first root of a process can be off by 5e-11 in part of the elements. Threads that wait for
     the next small tensor cost more time than they save.
     """
+    if importlib.util.find_spec("torch") is None:  # as in `make test-pythons`
+        return
+    import torch
+
     torch.set_num_threads(1)
     for dtype in (torch.float32, torch.float64):
         torch.ones(1 << 16, dtype=dtype).sqrt()
@@ -45,6 +49,8 @@ def torch_in_double_precision() -> Iterator[None]:
 
     It keeps eta, mu and mu_product in that dtype, whatever the parameters have.
     """
+    import torch
+
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield

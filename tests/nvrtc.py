@@ -20,8 +20,11 @@ def _library() -> Any:
         files = importlib.metadata.files("nvidia-cuda-nvrtc") or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    paths = [str(file.locate()) for file in files if file.name.startswith("libnvrtc.so")]
-    return ctypes.CDLL(paths[0]) if paths else None
+    found = {file.name.partition(".so")[0]: str(file.locate()) for file in files}
+    if "libnvrtc" not in found:
+        return None
+    ctypes.CDLL(found["libnvrtc-builtins"])  # which the other looks for by name: 13.0 not beside it
+    return ctypes.CDLL(found["libnvrtc"])
 
 
 def missing() -> str:
