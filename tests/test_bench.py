@@ -704,6 +704,26 @@ def test_threads_are_given_back_after_an_error(monkeypatch):
     assert os.environ["PJRT_NPROC"] == "7"
 
 
+def test_what_was_measured_is_kept_if_the_rest_is_lost(bench, monkeypatch, tmp_path):
+    real = compare
+
+    def until_the_second(workload, *rest):
+        if workload == "10-small":
+            raise KeyboardInterrupt
+        return real(workload, *rest)
+
+    monkeypatch.setattr("arrayopt.bench.session.compare", until_the_second)
+    file = tmp_path / "all.json"
+    workloads = ["--workload", "1x100", "--workload", "10-small"]
+    status, _, _ = bench(
+        "--algorithm", "SGD", *workloads, "--against", "for-loop", f"--json={file}"
+    )
+    assert status == 130  # interrupted
+    record = json.loads(file.read_text())
+    assert set(record["workloads"]) == {"1x100"}
+    assert {result["algorithm"] for result in record["results"]} == {"SGD"}
+
+
 # The asv suite
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from arrayopt.arguments import (
     CommandError,
@@ -91,7 +91,7 @@ def add_parser(commands: Commands) -> None:
         "--json",
         type=output_file(".json"),
         metavar="FILE",
-        help="write all that was measured to a file",
+        help="write all that was measured to a file, after each workload",
     )
     bench.add_argument(
         "--plot",
@@ -157,9 +157,13 @@ def _measured(
 
     if not args.against:  # all that there are; some algorithm may be in none of them
         settings = replace(settings, instead=["for-loop"])
-    results, record = session(_cases(args.algorithm, args.workload), settings, missing)
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+
+    def keep(record: Mapping[str, Any]) -> None:
+        if args.json:
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
+
+    results, record = session(_cases(args.algorithm, args.workload), settings, missing, keep)
+    keep(record)
     if args.plot:
         from arrayopt.bench.chart import chart
         from arrayopt.bench.record import caption

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import arrayopt
@@ -22,7 +22,10 @@ __all__ = ["failures", "session", "threads"]
 
 
 def session(
-    cases: Mapping[str, Sequence[str]], settings: Settings, missing: Mapping[str, str]
+    cases: Mapping[str, Sequence[str]],
+    settings: Settings,
+    missing: Mapping[str, str],
+    keep: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> tuple[list[Result], dict[str, Any]]:
     """Run the benchmark.
 
@@ -34,6 +37,8 @@ def session(
         Whom to compare with, and how long.
     missing : mapping of str to str
         The libraries that cannot take part, and the commands that install them.
+    keep : callable, optional
+        Is given the record so far after each workload, so that little is lost if the rest is.
 
     Returns
     -------
@@ -66,6 +71,8 @@ def session(
                 bar.advance(task)
             screen.print(report.table(workload, found, settings))
             results += found
+            if keep:
+                keep(record(results, settings, memory, others()))
     screen.print(report.EXPLANATION)
     lone = (r.algorithm for r in results if r.contender not in (*OURS, *settings.against))
     for algorithm in dict.fromkeys(lone):
