@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import arrayopt as optim
+from arrayopt.namespace import is_array
 
 #: For runs whose lines other tests cover as well: measuring coverage doubles the time of a step.
 long_run = pytest.mark.no_cover
@@ -29,7 +29,7 @@ def take(optimizer: optim.Optimizer, steps: Iterable[int]) -> None:
 
 def held(value: Any) -> Any:
     """An array to the bit; of anything else, its type and what it prints as."""
-    if isinstance(value, np.ndarray | torch.Tensor):
+    if is_array(value):
         return str(value.dtype), tuple(value.shape), np.asarray(value).tobytes()
     return type(value), repr(value)
 

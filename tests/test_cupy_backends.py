@@ -206,7 +206,6 @@ def test_random_programs(name):
 # Memory
 
 
-@long_run
 @pytest.mark.parametrize("grad_layout", programs.LAYOUTS)
 @pytest.mark.parametrize("layout", programs.LAYOUTS)
 @executors
