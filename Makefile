@@ -54,7 +54,7 @@ release-check: $(READY)  ## build sdist and wheel, install each in empty environ
 test-oldest: $(READY)  ## pytest and tools with the lowest version of every package, on the lowest Python
 	$(BIN)/python tests/elsewhere.py oldest
 
-test-pythons: $(READY)  ## pytest with each Python that we support and this machine has; TORCH=1: and torch
+test-pythons: $(READY)  ## pytest without torch (with it: TORCH=1), on each Python that we support and this machine has
 	$(BIN)/python tests/elsewhere.py $(if $(TORCH),,--without-torch) $(PYTHONS)
 
 format: $(READY)  ## let ruff mend what it can

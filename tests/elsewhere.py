@@ -38,7 +38,7 @@ def name(requirement: str) -> str:
     return re.split("[^a-zA-Z0-9_-]", requirement)[0]
 
 
-def but(requirements: Iterable[str], *left_out: str) -> list[str]:
+def all_but(requirements: Iterable[str], *left_out: str) -> list[str]:
     return sorted(each for each in requirements if name(each) not in left_out)
 
 
@@ -60,7 +60,7 @@ def run_tests(packages: list[str], base: Path, *options: str, **variables: str) 
 
 def oldest_tests(base: Path, *options: str) -> bool:
     """The tests, with the lowest version of everything."""
-    packages = but(map(lowest, requirements("test")))
+    packages = all_but(map(lowest, requirements("test")))
     return run_tests(
         [*packages, "pyparsing<3.3"], base, *options
     )  # newer ones warn of old matplotlib
@@ -69,7 +69,7 @@ def oldest_tests(base: Path, *options: str) -> bool:
 def oldest_cuda12(base: Path) -> bool:
     """The lowest CuPy for CUDA 12, which cannot stand beside that for CUDA 13."""
     (cupy,) = map(lowest, EXTRAS["cuda12"])
-    packages = but(map(lowest, requirements("test")), "cupy-cuda13x")
+    packages = all_but(map(lowest, requirements("test")), "cupy-cuda13x")
     return run_tests(
         [*packages, cupy], base, "tests/test_cuda_kernel.py", "-k", "as_cupy_writes_it"
     )
@@ -78,7 +78,7 @@ def oldest_cuda12(base: Path) -> bool:
 def oldest_tools(base: Path) -> bool:
     """The lowest versions of what only developers run; types are those of the newest packages."""
     tools = [lowest(each) for each in requirements("dev") if name(each) in TOOLS]
-    packages = but(requirements("dev"), *TOOLS)
+    packages = all_but(requirements("dev"), *TOOLS)
     print(f"{base}: {', '.join(tools)}", flush=True)
     with environment(*packages, *tools, base=base) as env:
         env.install("--no-deps", "--editable", ROOT)
@@ -98,9 +98,9 @@ TOOLS = {
 def newest_tests(base: Path, without_torch: bool, *options: str) -> bool:
     """The tests with the newest packages."""
     if not without_torch:
-        return run_tests(but(requirements("test")), base, *options)
+        return run_tests(all_but(requirements("test")), base, *options)
     plugin = ("-p", "without_torch")
-    packages = but(requirements("test"), "torch")
+    packages = all_but(requirements("test"), "torch")
     return run_tests(packages, base, *plugin, *options, PYTHONPATH=str(ROOT / "tests"))
 
 

@@ -78,6 +78,13 @@ def test_a_requirement_has_a_lowest_version() -> None:
         )
 
 
+def test_the_pythons_that_are_claimed_are_tested() -> None:
+    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    (tested,) = re.findall(r"^PYTHONS \?= (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert set(claimed) <= set(tested.split())
+    assert PROJECT["requires-python"] == f">={claimed[0]}"
+
+
 def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["dynamic"] == ["version"]
     assert VERSION.fullmatch(arrayopt.__version__)

@@ -11,12 +11,24 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 REASON = "needs torch, which is not installed here"
+
+#: Modules that are left out as a whole: in most of their tests, a command or a notebook runs torch.
+WHOLE = {
+    "test_bench.py",
+    "test_check.py",
+    "test_cli.py",
+    "test_demo.py",
+    "test_docs.py",
+    "test_notebooks.py",
+    "test_readme.py",
+}
 
 
 class Absent:
@@ -100,6 +112,14 @@ def holds_torch(value: object) -> bool:
 
 def pytest_configure() -> None:
     sys.meta_path.append(Finder())  # where torch is installed, it is found first
+
+
+def pytest_report_header() -> str:
+    return f"left out as a whole, without torch: {', '.join(sorted(WHOLE))}"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return collection_path.name in WHOLE or None
 
 
 @pytest.hookimpl(wrapper=True)
