@@ -20,6 +20,7 @@ def console() -> Console:
 def progress(screen: Console) -> Progress:
     """A bar, on the terminal if there is one."""
     terminal = screen if screen.is_terminal else Console(stderr=True)
+    terminal.quiet = not terminal.is_terminal  # rich 14 ends even a bar that it does not show
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),

@@ -19,12 +19,11 @@ import pytest
 
 REASON = "needs torch, which is not installed here"
 
-#: Modules that are left out as a whole: in most of their tests, a command or a notebook runs torch.
+#: Modules left out as a whole: in many of their tests, a command or a notebook runs torch.
 WHOLE = {
     "test_bench.py",
     "test_check.py",
     "test_cli.py",
-    "test_demo.py",
     "test_docs.py",
     "test_notebooks.py",
     "test_readme.py",
