@@ -320,10 +320,10 @@ def test_states_are_saved_and_loaded(cupy: Any, tmp_path: Any) -> None:
 
 
 def test_states_move_to_other_libraries(cupy: Any) -> None:
-    host = draw("float32", 0)
+    host = draw(0, "float32")
     device = [*map(cupy.asarray, host)]
     ours, theirs = optim.Adam(host, lr=0.1), optim.Adam(device, lr=0.1)
-    grads = draw("float32", 1)
+    grads = draw(1, "float32")
     ours.step(grads=grads)
     theirs.step(grads=[*map(cupy.asarray, grads)])
     moved = optim.Adam([array.copy() for array in host])
