@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: 0 if all is well, 1 if the demo, the check or the benchmark fell short of
-        what it promises, 2 if it could not be run, 130 if it was interrupted.
+        what it promises, 2 if it could not be run, 130 if it was interrupted, 141 if nobody reads
+        on what it writes.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a µ is no reason to fail in an ASCII pipe
         sys.stdout.reconfigure(errors="replace")
@@ -55,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         failures = COMMANDS[args.command](args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to write
+        return 141
     except (CommandError, OSError) as error:
         print(f"arrayopt {args.command}: error: {error}", file=sys.stderr)
         return 2

@@ -96,6 +96,15 @@ def test_a_pipe_of_ascii_will_do(tmp_path):
     assert "?s/step" in result.stdout
 
 
+def test_a_pipe_that_nobody_reads_on_from_ends_quietly():
+    command = [sys.executable, "-W", "error", "-m", "arrayopt", "explain", "adam"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141  # 128 + SIGPIPE, as a shell has it
+    process.stderr.close()
+
+
 def test_an_untrained_network_fails_and_the_algorithm_is_named(demo, tmp_path):
     out = tmp_path / "untrained [1].png"
     status, output = demo(
