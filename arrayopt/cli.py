@@ -50,11 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
-    if args.command == "info":
-        from arrayopt.info import info
-
-        print(info())
-        return 0
     try:
         failures = COMMANDS[args.command](args)
         sys.stdout.flush()
@@ -68,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"arrayopt {args.command}: interrupted", file=sys.stderr)
         return 130
     return 1 if failures else 0
+
+
+def _info(args: argparse.Namespace) -> list[str]:
+    from arrayopt.info import info
+
+    print(info())
+    return []
 
 
 def _demo(args: argparse.Namespace) -> list[str]:
@@ -88,6 +90,7 @@ def _demo(args: argparse.Namespace) -> list[str]:
 
 #: What each command does: it returns what went wrong, a sentence each.
 COMMANDS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+    "info": _info,
     "demo": _demo,
     "check": check.run,
     "explain": explain.run,

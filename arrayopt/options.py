@@ -158,8 +158,7 @@ def check_number(
     """
     number = python_number(value)
     inside = (
-        isinstance(number, int | float)
-        and not isinstance(number, bool)
+        is_number(number)
         and not math.isnan(number)
         and (number > low if ends[0] == "(" or low == -math.inf else number >= low)
         and (number < high if ends[1] == ")" or high == math.inf else number <= high)

@@ -23,8 +23,8 @@ shutil.rmtree(GENERATED, ignore_errors=True)
 sys.path.insert(0, str(HERE))
 
 from links import broken  # noqa: E402
-from pictures import MEASURED, caption, draw_all  # noqa: E402
-from speed_table import table  # noqa: E402
+from pictures import caption, draw_all  # noqa: E402
+from speed_table import MEASURED, table  # noqa: E402
 
 from arrayopt.algorithms import links as helpers  # noqa: E402
 from arrayopt.bench.neighbours import TOLERATED  # noqa: E402

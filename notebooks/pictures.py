@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from speed_table import MEASURED
 
 import arrayopt as optim
 from arrayopt import plotting, problems
@@ -17,9 +18,6 @@ from arrayopt.bench.record import caption, results_of
 from arrayopt.lr_scheduler import CosineWarmupLR, OneCycleLR, WarmupStableDecayLR
 
 __all__ = ["draw_all"]
-
-#: What ``python -m arrayopt bench --json`` has measured.
-MEASURED = Path(__file__).parent / "benchmarks.json"
 
 
 def paths() -> Figure:

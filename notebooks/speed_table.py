@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["table"]
+__all__ = ["MEASURED", "table"]
 
+#: What ``python -m arrayopt bench --json`` has measured.
 MEASURED = Path(__file__).parent / "benchmarks.json"
 
 COLUMNS = {

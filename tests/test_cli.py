@@ -96,8 +96,9 @@ def test_a_pipe_of_ascii_will_do(tmp_path):
     assert "?s/step" in result.stdout
 
 
-def test_a_pipe_that_nobody_reads_on_from_ends_quietly():
-    command = [sys.executable, "-W", "error", "-m", "arrayopt", "explain", "adam"]
+@pytest.mark.parametrize("arguments", [["explain", "adam"], ["info"]])
+def test_a_pipe_that_nobody_reads_on_from_ends_quietly(arguments):
+    command = [sys.executable, "-W", "error", "-m", "arrayopt", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.stderr.read() == ""

@@ -486,6 +486,11 @@ def nested(opt):
     return lr_scheduler.ChainedScheduler([sequence, lr_scheduler.MultiStepLR(opt, [3], 0.5)])
 
 
+def made(name, opt, arguments=None):
+    """The nested scheduler, or one by its name, with its arguments."""
+    return nested(opt) if name == "nested" else find(name)(opt, **(arguments or SIMPLE)[name])
+
+
 NESTED = np.array([0.5, 0.75, 0.5, 0.5 * 0.25 * 0.5, 0.125, 0.125, 0.0625, 0.0625])
 
 
@@ -1195,7 +1200,7 @@ def test_the_order_is_warned_of_when_it_is_wrong(make, name, before, order, expe
     opt = make()
     for _ in before:
         opt.step()
-    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE[name])
+    scheduler = made(name, opt)
     assert steps_that_warn(opt, scheduler, order) == expected
 
 
@@ -1319,9 +1324,8 @@ def test_restarts_are_exact_where_torchs_logarithm_is_not():
 )
 @pytest.mark.parametrize("name", [*SIMPLE, "nested", "WarmupLR"])
 def test_lr_at_takes_steps_of_any_dtype(name, dtype):
-    arguments = {**SIMPLE, "WarmupLR": {"warmup_steps": 300}}
     opt = ours()
-    scheduler = nested(opt) if name == "nested" else find(name)(opt, **arguments[name])
+    scheduler = made(name, opt, {**SIMPLE, "WarmupLR": {"warmup_steps": 300}})
     steps = np.array([0, 1, 2, 100, 127], dtype)
     expected = np.transpose([scheduler.lr_at(int(step)) for step in steps])
     np.testing.assert_array_equal(scheduler.lr_at(steps), expected)
@@ -1340,7 +1344,7 @@ def test_lr_at_takes_numbers_only():
 @pytest.mark.parametrize("name", [*SIMPLE, "nested"])
 def test_lr_at_has_no_step_at_infinity(name):
     opt = ours()
-    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE[name])
+    scheduler = made(name, opt)
     for bad in (math.inf, [1.0, math.inf]):
         with pytest.raises(ValueError, match=r"t: expected .* in \[0, inf\), but got"):
             scheduler.lr_at(bad)
@@ -1349,7 +1353,7 @@ def test_lr_at_has_no_step_at_infinity(name):
 @pytest.mark.parametrize("name", [*SIMPLE, "nested"])
 def test_lr_at_is_pure_and_takes_any_shape(name):
     opt = ours()
-    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE[name])
+    scheduler = made(name, opt)
     before = copy.deepcopy(scheduler.state_dict()), copy.deepcopy(rates_of(opt))
     steps = np.arange(24).reshape(2, 3, 4)
     table = scheduler.lr_at(steps)
@@ -1428,7 +1432,7 @@ def test_a_scheduler_that_is_written_for_torch_works():
 @pytest.mark.parametrize("name", [*SIMPLE, "nested", "ReduceLROnPlateau"])
 def test_a_notebook_shows_the_curve(name):
     opt = ours()
-    scheduler = nested(opt) if name == "nested" else find(name)(opt, **SIMPLE.get(name, {}))
+    scheduler = made(name, opt, {**SIMPLE, "ReduceLROnPlateau": {}})
     before = scheduler.state_dict()
     figure = ElementTree.fromstring(scheduler._repr_html_())
     lines = figure.findall(".//{http://www.w3.org/2000/svg}polyline")

@@ -159,11 +159,10 @@ def _measured(
         settings = replace(settings, instead=["for-loop"])
 
     def keep(record: Mapping[str, Any]) -> None:
-        if args.json:
-            args.json.write_text(json.dumps(record, indent=1) + "\n")
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
 
-    results, record = session(_cases(args.algorithm, args.workload), settings, missing, keep)
-    keep(record)
+    cases = _cases(args.algorithm, args.workload)
+    results, record = session(cases, settings, missing, keep if args.json else None)
     if args.plot:
         from arrayopt.bench.chart import chart
         from arrayopt.bench.record import caption

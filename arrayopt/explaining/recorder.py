@@ -25,7 +25,7 @@ from arrayopt.namespace import (
     is_sparse,
 )
 from arrayopt.optimizer import Optimizer
-from arrayopt.options import python_number
+from arrayopt.options import is_number, python_number
 from arrayopt.scaling import read_scaling
 from arrayopt.state import read_entry
 
@@ -256,7 +256,7 @@ def _values(
 
 
 def _is_value(value: Any) -> bool:
-    return is_array(value) or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    return is_array(value) or is_number(value)
 
 
 def _own(value: Any, array: Array) -> Any:

@@ -19,6 +19,7 @@ from arrayopt.explaining.expressions import (
     Operation,
     symbols,
 )
+from arrayopt.options import is_number
 from arrayopt.trace import TraceError
 
 __all__ = [
@@ -75,7 +76,7 @@ def expression_of(value: Any) -> Expression | None:
     """The expression that a value of a rule stands for; None if it is something else."""
     if isinstance(value, SymbolicArray | SymbolicNumber):
         return value.expression
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         return Number(value)
     return None
 

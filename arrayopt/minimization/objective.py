@@ -13,7 +13,7 @@ from arrayopt.extras import require
 from arrayopt.inputs import read_grad
 from arrayopt.namespace import Array, array_namespace, duplicate, is_array
 from arrayopt.nested import align, flatten, is_container, rebuild
-from arrayopt.options import python_number
+from arrayopt.options import is_number, python_number
 from arrayopt.parameter import Parameter, check_numbers
 
 __all__ = ["Objective", "Point", "norm", "same"]
@@ -200,7 +200,7 @@ def _start(value: Any, name: str) -> Array:
 def _number(value: Any) -> float:
     """A value of the function as a Python float."""
     number = python_number(value)
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if not is_number(number):
         raise TypeError(
             f"fun: expected a real number as its value, but got {type(value).__name__}: {value!r}"
         )

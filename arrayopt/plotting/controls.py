@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from arrayopt.options import is_number
+
 __all__ = ["Choice", "Control", "Slider", "read_control"]
 
 #: A slider over positive numbers, of which the last is so many times the first, is logarithmic.
@@ -160,7 +162,7 @@ def read_control(name: str, given: Any) -> Control:
 
 
 def _slider(name: str, ends: tuple[Any, ...]) -> Slider:
-    fine = len(ends) == 2 and all(_is_number(end) for end in ends)
+    fine = len(ends) == 2 and all(is_number(end) for end in ends)
     if not fine or not math.isfinite(ends[1] - ends[0]) or ends[0] >= ends[1]:
         raise ValueError(
             f"{name}: expected a pair (low, high) of finite numbers, the lower first, but got "
@@ -168,10 +170,6 @@ def _slider(name: str, ends: tuple[Any, ...]) -> Slider:
         )
     kind = int if all(isinstance(end, int) for end in ends) else float
     return Slider(name, *map(kind, ends))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _label(value: Any) -> str:
