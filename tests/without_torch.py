@@ -22,9 +22,11 @@ REASON = "needs torch, which is not installed here"
 #: Modules left out as a whole: in many of their tests, a command or a notebook runs torch.
 WHOLE = {
     "test_bench.py",
+    "test_bench_cuda.py",
     "test_check.py",
     "test_cli.py",
     "test_docs.py",
+    "test_gpu_suite.py",
     "test_notebooks.py",
     "test_readme.py",
 }
