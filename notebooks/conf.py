@@ -211,9 +211,11 @@ def copy_mathjax(app: Any, error: Exception | None) -> None:
         shutil.copy(source / "tex-mml-chtml.js", target)
 
 
-def drop_maps(app: Any, error: Exception | None) -> None:
-    """Leave out what only a debugger of the theme's own code would load."""
-    for file in (Path(app.outdir) / "_static").rglob("*.map"):
+def drop_unused(app: Any, error: Exception | None) -> None:
+    """Leave out what no browser loads: maps of the theme's own code, and fonts it has twice."""
+    static = Path(app.outdir) / "_static"
+    fonts = [file for file in static.rglob("*.ttf") if file.with_suffix(".woff2").exists()]
+    for file in [*static.rglob("*.map"), *fonts]:
         file.unlink()
 
 
@@ -331,5 +333,5 @@ def setup(app: Any) -> None:
     app.connect("doctree-read", describe_pictures)
     app.connect("doctree-read", add_keywords)
     app.connect("build-finished", copy_mathjax, priority=400)
-    app.connect("build-finished", drop_maps, priority=800)
+    app.connect("build-finished", drop_unused, priority=800)
     app.connect("build-finished", check_links, priority=900)

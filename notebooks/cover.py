@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import arrayopt as optim
 from arrayopt import plotting, problems
@@ -109,11 +111,20 @@ def draw() -> Figure:
     return figure
 
 
+def words() -> str:
+    """What is written in the picture."""
+    latex = optim.explain(Lion, lr=0.1, weight_decay=0.01).latex
+    return "\n\n".join([rule_text(), latex, kernel_text()])
+
+
 def save(path: Path) -> None:
-    """Draw the picture to a PNG file of few colours."""
+    """Draw the picture to a PNG file of few colours, which has its words as a description."""
     png = BytesIO()
     draw().savefig(png, format="png", dpi=110)
-    path.write_bytes(with_palette(png.getvalue(), SHADES))
+    said = PngInfo()
+    said.add_itxt("Description", words())
+    with Image.open(BytesIO(with_palette(png.getvalue(), SHADES))) as image:
+        image.save(path, pnginfo=said, optimize=True)
 
 
 if __name__ == "__main__":

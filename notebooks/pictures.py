@@ -16,6 +16,7 @@ from arrayopt import plotting, problems
 from arrayopt.bench.chart import chart
 from arrayopt.bench.record import caption, results_of
 from arrayopt.lr_scheduler import CosineWarmupLR, OneCycleLR, WarmupStableDecayLR
+from arrayopt.plotting.picture import SHADES, with_palette
 
 __all__ = ["draw_all"]
 
@@ -75,6 +76,8 @@ def draw_all(folder: Path) -> None:
     for workload in record["workloads"]:
         bars = [result for result in results_of(record) if result.workload == workload]
         chart(bars, folder / f"bench_{workload}.png", caption(record))
+    for file in folder.glob("*.png"):
+        file.write_bytes(with_palette(file.read_bytes(), SHADES))
 
 
 if __name__ == "__main__":
