@@ -9,6 +9,7 @@ import numpy as np
 
 from arrayopt.namespace import (
     Array,
+    DType,
     array_namespace,
     as_complex,
     as_real,
@@ -19,6 +20,23 @@ from arrayopt.namespace import (
 from arrayopt.trace import Rule, unpack
 
 __all__ = ["apply_rule"]
+
+
+class _Computing:
+    """A namespace in which a rule computes with more precision than its arrays are stored in.
+
+    Attributes
+    ----------
+    stored : dtype
+        That of the parameter.
+    """
+
+    def __init__(self, xp: Any, stored: DType) -> None:
+        self._xp = xp
+        self.stored = stored
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._xp, name)
 
 
 def apply_rule(
@@ -59,36 +77,42 @@ def apply_rule(
         If the rule returned an array of another shape.
     """
     xp = array_namespace(array)
-    dtype = compute_dtype(array)
+    dtype, in_pairs = compute_dtype(array), is_complex(array)
+
+    def cast(value: Array, dtype: DType) -> Array:
+        return value if value.dtype == dtype else xp.astype(value, dtype, copy=False)
 
     def load(value: Array) -> Array:
-        if is_complex(array):
-            value = as_real(xp.astype(value, array.dtype, copy=False))
-        value = xp.astype(value, dtype, copy=False)
+        if in_pairs:
+            value = as_real(cast(value, array.dtype))
+        value = cast(value, dtype)
         if isinstance(value, np.ndarray):  # a rule does not write to its arguments
             value = value.view()
             value.flags.writeable = False
         return value
 
     state = {name: load(value) for name, value in states.items()}
-    inputs = [load(array), load(grad), *state.values()]
+    param = load(array)
+    inputs = [param, load(grad), *state.values()]
 
-    def round_once(value: Array) -> Array:
+    def round_once(value: Array, name: str = "") -> Array:
         """An output in the dtype of the parameter, in memory of its own."""
+        like: Array = state.get(name, param)
         if any(value is source for source in inputs):  # (a momentum that begins as the gradient)
             value = 1 * value  # exact, and an autodiff library sees it
         value = value if is_array(value) else xp.asarray(value)
-        if value.shape != inputs[0].shape:
+        if value.shape != like.shape:
+            what = f"the state {name!r}" if name else "a parameter"
             raise ValueError(
-                f"the rule returned shape {value.shape} for a parameter of shape {inputs[0].shape}"
+                f"the rule returned shape {value.shape} for {what} of shape {like.shape}"
             )
-        value = as_complex(value, array.dtype) if is_complex(array) else value
-        return xp.astype(value, array.dtype, copy=False)
+        return cast(as_complex(value, array.dtype) if in_pairs else value, array.dtype)
 
-    result = rule(xp, inputs[0], inputs[1], {**numbers, **state}, group)
+    home = xp if in_pairs or dtype == array.dtype else _Computing(xp, array.dtype)
+    result = rule(home, param, inputs[1], {**numbers, **state}, group)
     new_param, new_state = unpack(rule, result)
     return (
         round_once(new_param),
-        {name: round_once(value) for name, value in new_state.items() if name not in numbers},
+        {name: round_once(value, name) for name, value in new_state.items() if name not in numbers},
         {name: value for name, value in new_state.items() if name in numbers},
     )

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from arrayopt.backend import Batch, Executor
 from arrayopt.choosing import SWITCHES, Choice, choices
-from arrayopt.inputs import Gradients, check_kind, data_of, is_trained, read_grad
+from arrayopt.inputs import Traits, check_array, check_kind, data_of, is_trained, read_grad
 from arrayopt.namespace import Array, beside, detach, device, has_place, is_writeable, library
 from arrayopt.parameter import Parameter
 from arrayopt.scaling import Scaling, carry_out
 from arrayopt.sparse_grad import SparseGrad, put_rows, take_rows
-from arrayopt.state import StateSlot, check_begun, read_entry
+from arrayopt.state import StateSlot, check_begun, own_slots, read_entry
 from arrayopt.trace import Program, TraceError
 from arrayopt.witness import Witness, witness
 
@@ -112,7 +112,8 @@ class Work:
                     if not slot.scalar and slot.name not in batch.states:
                         initial = slot.start(batch.group)
                         if initial is not None:
-                            batch.states[slot.name] = executor.allocate(batch.arrays, initial)
+                            models = slot.models(batch.arrays)
+                            batch.states[slot.name] = executor.allocate(models, initial)
             try:
                 self.program = executor.prepare(batch)
             except TraceError:
@@ -241,13 +242,12 @@ class Agenda:
 
 def build(
     rule: Callable[..., Any],
-    name: str,
+    traits: Traits,
     params: Sequence[Any],
     grads: Sequence[Any],
     labels: Callable[[int], str],
     state: Mapping[Any, dict[str, Any]],
     reading: Reading,
-    takes: Gradients,
     moves_all: bool,
 ) -> Agenda:
     """Check the parameters and gradients of a group, and sort them into batches.
@@ -256,8 +256,8 @@ def build(
     ----------
     rule : callable
         ``rule(xp, param, grad, state, group) -> (param, state)``.
-    name : str
-        What the algorithm is called in messages.
+    traits : Traits
+        Which parameters and gradients are allowed.
     params, grads : sequence
         The parameters of the group; a gradient may be None.
     labels : callable
@@ -266,8 +266,6 @@ def build(
         The state of each parameter.
     reading : Reading
         The hyperparameters of the group, and the state that there should be.
-    takes : {"dense", "dense or sparse", "sparse"}
-        Which gradients are allowed.
     moves_all : bool
         Whether a sparse gradient has to be made dense.
 
@@ -283,20 +281,23 @@ def build(
             continue
         label = labels(index)
         array = data_of(param, label, differentiable)
-        check_kind(grad, takes, options, name, label)
+        check_array(array, traits, label)
+        check_kind(grad, traits, options, label)
         grad = read_grad(grad, array, label, densify=moves_all)
         entry = state.get(param)
-        present, scalars = read_entry(entry or {}, array, slots, options, label)
+        own = own_slots(slots, array, entry or {}, label)
+        present, scalars = read_entry(entry or {}, array, own, options, label)
         alone = None
         if isinstance(grad, SparseGrad):
-            check_begun(slots, present, label)
+            check_begun(own, present, label)
             alone = index
-        served = tuple(choices(array, options))
-        key = (library(array), array.dtype, str(device(array)), alone, served, present, scalars)
+        served = tuple(choices(array, options, traits))
+        place = library(array), array.dtype, str(device(array))
+        key = (*place, alone, own, served, present, scalars)
         members.setdefault(key, []).append(_Member(index, param, array, grad, entry))
     works = [
-        _work(rule, slots, options, served, present, scalars, alike)
-        for (*_, served, present, scalars), alike in members.items()
+        _work(rule, own, options, served, present, scalars, alike)
+        for (*_, own, served, present, scalars), alike in members.items()
     ]
     trained = {index for work in works for index in work.indices}
     passed_over = [index for index in range(len(params)) if index not in trained]

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from arrayopt import backend
 from arrayopt.backend import Executor, Implementation
+from arrayopt.inputs import Traits
 from arrayopt.namespace import Array, device, library
-from arrayopt.state import StateSlot, slots_under
+from arrayopt.state import StateSlot, slots_for, slots_under
 from arrayopt.trace import TraceError, trace
 
 __all__ = ["SWITCHES", "Choice", "ImplementationReport", "choices", "choose", "reports"]
@@ -24,7 +25,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:
+def choices(array: Array, options: Mapping[str, Any], traits: Traits) -> list[Choice]:
     """Who can update parameters like `array` under these options, best first.
 
     Raises
@@ -35,7 +36,14 @@ def choices(array: Array, options: Mapping[str, Any]) -> list[Choice]:
     foreach, fused, differentiable = map(options.get, SWITCHES)
     asked: Implementation | None = None
     kinds = dict.fromkeys(backend.SPEED, "the fastest available")
-    if differentiable:
+    if not traits.elementwise:
+        if fused or foreach:
+            raise RuntimeError(
+                f"{'fused' if fused else 'foreach'}=True: the rule of {traits.name} looks at a "
+                "parameter as a whole, so that there is a for-loop only"
+            )
+        kinds = {"for-loop": "the rule looks at a parameter as a whole"}
+    elif differentiable:
         kinds = {"for-loop": "differentiable=True runs the rule itself"}
     elif fused or foreach:
         asked = "fused" if fused else "foreach"
@@ -80,18 +88,19 @@ def _not_there(array: Array, kind: Implementation) -> str:
 
 def choose(
     rule: Callable[..., Any],
+    traits: Traits,
     state_table: Sequence[StateSlot],
     array: Array,
     options: Mapping[str, Any],
 ) -> Choice:
     """Who would update `array` in a first step."""
-    slots = slots_under(state_table, options)
+    slots = slots_for(slots_under(state_table, options), array.shape)
     arrays = tuple(s.name for s in slots if not s.scalar and s.initial is not None)
     scalars = {slot.name: slot.start(options) for slot in slots if slot.scalar}
     if "step" in scalars:
         scalars["step"] += 1
     refused = ""
-    for executor, reason in choices(array, options):
+    for executor, reason in choices(array, options, traits):
         if not executor.traces:
             return Choice(executor, refused or reason)
         try:
@@ -138,13 +147,14 @@ class ImplementationReport(NamedTuple):
 
 def reports(
     rule: Callable[..., Any],
+    traits: Traits,
     state_table: Sequence[StateSlot],
     arrays: Iterable[tuple[int | None, Array, Mapping[str, Any]]],
 ) -> tuple[ImplementationReport, ...]:
     """Who would update arrays, each given with the number and the options of its group."""
     counts: dict[tuple[int | None, str, str, str, str], int] = {}
     for number, array, options in arrays:
-        executor, reason = choose(rule, state_table, array, options)
+        executor, reason = choose(rule, traits, state_table, array, options)
         kind = f"{library(array)} {str(array.dtype).rpartition('.')[2]}"
         key = (number, executor.implementation, executor.name, kind, reason)
         counts[key] = counts.get(key, 0) + 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.inputs import plain, read_grad
+from arrayopt.inputs import Traits, check_array, plain, read_grad
 from arrayopt.namespace import Array, array_namespace, is_array, is_sparse, library
 from arrayopt.nested import flatten
 from arrayopt.optimizer import Optimizer
@@ -67,7 +67,7 @@ def check_algorithm(algorithm: Any) -> None:
         )
 
 
-def read_arrays(params: Any, group: Mapping[str, Any]) -> list[tuple[str, Array]]:
+def read_arrays(params: Any, traits: Traits, group: Mapping[str, Any]) -> list[tuple[str, Array]]:
     """The parameters, checked, with their names."""
     homes = {name: library(array) for name, value in group.items() for array in arrays_in(value)}
     found = []
@@ -79,6 +79,7 @@ def read_arrays(params: Any, group: Mapping[str, Any]) -> list[tuple[str, Array]
             )
         array = plain(array, label)
         check_numbers(array, label)
+        check_array(array, traits, label)
         for name, home in homes.items():
             if home != library(array):
                 raise TypeError(
@@ -110,7 +111,7 @@ def check_entry(entry: Any, array: Array, slot: StateSlot, label: str) -> Any:
             f"{label}: expected a number as state {slot.name!r}, but got shape {entry.shape}"
         )
     if not slot.scalar:
-        check_state_array(entry, array, slot.name, label)
+        check_state_array(entry, array, slot.name, label, slot.shape_for(array.shape))
     if library(entry) != library(array):
         raise TypeError(
             f"{label}: expected state {slot.name!r} of {library(array)}, but got one of "

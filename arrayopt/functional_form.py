@@ -77,8 +77,9 @@ def functional(algorithm: type[Optimizer], **options: Any) -> Functional:
             `params` is an array, or nested dicts, lists and tuples of arrays of any library of the
             array API standard, floating-point, dense. (None stands for nothing.) The state is a
             dict of the entries that the class documents, each a tree like `params`: arrays, and
-            numbers such as ``step``. An algorithm whose state begins in its first step (SGD with a
-            momentum) counts steps as well, and holds zeros until then.
+            numbers such as ``step``; None where a parameter of that shape has none. An algorithm
+            whose state begins in its first step (SGD with a momentum) counts steps as well, and
+            holds zeros until then.
         ``update(params, grads, state, **options) -> (params, state)``
             The next parameters and state, new arrays of the same dtypes. `grads` is a tree like
             `params`; where it holds None, parameters and state are passed on as they are. `options`
@@ -166,7 +167,9 @@ class _Form:
                 )
         numbers = {name: read_number(name, value) for name, value in options.items()}
         known = {name: value for name, value in numbers.items() if is_known(value)}
-        self.template = algorithm([np.zeros(())], **{n: python_number(v) for n, v in known.items()})
+        self.template = algorithm(
+            [np.zeros((1, 1))], **{n: python_number(v) for n, v in known.items()}
+        )
         unknown = sorted(numbers.keys() - known.keys() - self.template.defaults.keys())
         if unknown:
             raise TypeError(f"{algorithm.__name__} has no options {unknown}")
@@ -184,7 +187,7 @@ class _Form:
 
     def init(self, params: Any) -> dict[str, Any]:
         """The state before the first step."""
-        arrays = read_arrays(params, self.group)
+        arrays = read_arrays(params, self.template._traits, self.group)
         with np.errstate(all="ignore"):
             return {
                 slot.name: rebuild(params, [self._start(slot, array) for _, array in arrays])
@@ -192,9 +195,12 @@ class _Form:
             }
 
     def _start(self, slot: StateSlot, array: Array) -> Any:
+        if slot.shape_for(array.shape) is None:
+            return None
         value = slot.start(self.group)
         if not slot.scalar:
-            return filled_like(array, 0.0 if value is None else value)
+            (model,) = slot.models([array])
+            return filled_like(model, 0.0 if value is None else value)
         # (an int that becomes a float later would change the structure that jax sees)
         return value if slot.name == "step" or is_array(value) else float(value)
 
@@ -207,7 +213,7 @@ class _Form:
         with np.errstate(all="ignore"):
             results = [self._advance(leaf, group) for leaf in leaves]
         return rebuild(params, [result["param"] for result in results]), {
-            slot.name: rebuild(params, [result[slot.name] for result in results])
+            slot.name: rebuild(params, [result.get(slot.name) for result in results])
             for slot in self.slots
         }
 
@@ -242,11 +248,13 @@ class _Form:
             raise ValueError(f"state: expected a dict of {names}, as of init, but got {got}")
         columns = [align(state[name], params, f"state[{name!r}]", "params") for name in names]
         gradients = align(grads, params, "grads", "params")
+        arrays = read_arrays(params, self.template._traits, group)
         leaves = []
-        for (label, array), grad, *entries in zip(read_arrays(params, group), gradients, *columns):
+        for (label, array), grad, *entries in zip(arrays, gradients, *columns):
             own = {
                 slot.name: check_entry(entry, array, slot, label)
                 for slot, entry in zip(self.slots, entries)
+                if slot.shape_for(array.shape) is not None
             }
             leaves.append(_Leaf(array, check_grad(grad, array, label), own))
         return leaves

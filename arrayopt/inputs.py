@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from arrayopt.namespace import (
     detach,
     device,
     is_array,
+    is_complex,
     is_masked,
     is_sparse,
     library,
@@ -20,7 +21,16 @@ from arrayopt.namespace import (
 from arrayopt.parameter import Parameter, check_data
 from arrayopt.sparse_grad import SparseGrad, as_sparse_grad
 
-__all__ = ["Gradients", "check_kind", "data_of", "is_trained", "plain", "read_grad"]
+__all__ = [
+    "Gradients",
+    "Traits",
+    "check_array",
+    "check_kind",
+    "data_of",
+    "is_trained",
+    "plain",
+    "read_grad",
+]
 
 #: Which gradients an algorithm takes.
 Gradients = Literal["dense", "dense or sparse", "sparse"]
@@ -68,17 +78,56 @@ def plain(value: Any, label: str) -> Any:
     return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
-def check_kind(
-    grad: Any, takes: Gradients, options: Mapping[str, Any], name: str, label: str
-) -> None:
-    """Raise if the algorithm takes no sparse gradients, or no dense ones, under these options."""
+class Traits(NamedTuple):
+    """What has to be known of an algorithm before its rule is run.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in messages.
+    gradients : {"dense", "dense or sparse", "sparse"}
+        Which gradients it takes.
+    elementwise : bool
+        Whether it treats each element by itself.
+    matrices : bool
+        Whether it takes matrices alone.
+    """
+
+    name: str
+    gradients: Gradients = "dense"
+    elementwise: bool = True
+    matrices: bool = False
+
+
+def check_array(array: Array, traits: Traits, label: str) -> None:
+    """Raise if an algorithm takes no parameters like `array`.
+
+    Raises
+    ------
+    ValueError
+        If it is no matrix, or an empty one, and the algorithm takes matrices alone.
+    RuntimeError
+        If it is complex, and the algorithm looks at it as a whole.
+    """
+    if traits.matrices and (len(array.shape) != 2 or 0 in array.shape):
+        raise ValueError(
+            f"{label}: {traits.name} takes matrices that have elements, but this parameter has "
+            f"shape {tuple(array.shape)}; give it to another optimizer beside this one"
+        )
+    if is_complex(array) and not traits.elementwise:
+        raise RuntimeError(f"{label}: {traits.name} does not support complex parameters")
+
+
+def check_kind(grad: Any, traits: Traits, options: Mapping[str, Any], label: str) -> None:
+    """Raise if an algorithm takes no sparse gradients, or no dense ones, under these options."""
+    name, gradients = traits.name, traits.gradients
     if not is_sparse(grad):
-        if takes == "sparse":
+        if gradients == "sparse":
             raise RuntimeError(
                 f"{label}: {name} does not support dense gradients, please consider Adam instead; "
                 "arrayopt.SparseGrad makes a sparse gradient"
             )
-    elif takes == "dense":
+    elif gradients == "dense":
         raise RuntimeError(
             f"{label}: {name} does not support sparse gradients, please consider SparseAdam, SGD "
             "or Adagrad instead, or pass a dense array"

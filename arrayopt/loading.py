@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from arrayopt import backend
 from arrayopt.groups import Group
 from arrayopt.namespace import Array, beside, convert, device, fill, is_array, is_writeable
-from arrayopt.state import StateSlot, check_state_array, state_number
+from arrayopt.state import StateSlot, check_state_array, slots_for, state_number
 
 __all__ = ["read"]
 
@@ -111,16 +111,21 @@ def _read_states(
             if own_kind is not None:
                 state[param] = own_kind
                 continue
-            _check_entries(saved, state_table, where)
+            slots = {slot.name: slot for slot in slots_for(state_table, param.data.shape)}
+            if state_table or not isinstance(saved, Mapping):
+                _check_entries(saved, slots.values(), where)
             for name, value in saved.items():
                 if value is None and name in made_by_rule:
                     continue  # as torch saved a momentum that had not begun
                 if name in scalars:
                     state[param][name] = state_number(value, name, where)
                 elif state_table or _is_like(value, param.data):
-                    check_state_array(value, param.data, name, where)
-                    kind = f"{type(param.data)} {param.data.dtype} {device(param.data)}"
-                    arrays.setdefault((name, kind), []).append((param, param.data, value))
+                    model = param.data
+                    if name in slots:
+                        (model,) = slots[name].models([model])
+                    check_state_array(value, model, name, where)
+                    kind = f"{type(model)} {model.dtype} {device(model)}"
+                    arrays.setdefault((name, kind), []).append((param, model, value))
                     state[param][name] = None  # keeps the order of the entries
                 else:
                     state[param][name] = copy.deepcopy(value)
@@ -186,12 +191,10 @@ def _match_names(
     return sources, [[found[name][1] for name in group["param_names"]] for group in groups]
 
 
-def _check_entries(saved: Any, state_table: Sequence[StateSlot], where: str) -> None:
+def _check_entries(saved: Any, slots: Collection[StateSlot], where: str) -> None:
     """Raise if the state of a parameter is not of the kind that the algorithm keeps."""
-    if not state_table and isinstance(saved, Mapping):
-        return
-    required = {slot.name for slot in state_table if slot.when is None and slot.initial is not None}
-    known = {slot.name for slot in state_table}
+    required = {slot.name for slot in slots if slot.when is None and slot.initial is not None}
+    known = {slot.name for slot in slots}
     if not isinstance(saved, Mapping) or required - set(saved) or set(saved) - known:
         got = sorted(saved) if isinstance(saved, Mapping) else type(saved).__name__
         raise ValueError(

@@ -30,6 +30,7 @@ __all__ = [
     "device",
     "dtype_name",
     "duplicate",
+    "empty_like",
     "fetch",
     "fill",
     "filled_like",
@@ -255,6 +256,12 @@ def duplicate(array: Array) -> Array:
     """A copy of `array` with memory of its own, outside any graph."""
     with beside(array):
         return array_namespace(array).astype(detach(array), array.dtype, copy=True)
+
+
+def empty_like(array: Array, shape: tuple[int, ...]) -> Array:
+    """A new array of this shape, like `array` in all else."""
+    with beside(array):
+        return array_namespace(array).empty(shape, dtype=array.dtype, device=compat.device(array))
 
 
 def filled_like(array: Array, fill: Any) -> Array:

@@ -33,7 +33,7 @@ from arrayopt.hooks import (
     register_optimizer_step_pre_hook,
     with_hooks,
 )
-from arrayopt.inputs import Gradients, data_of
+from arrayopt.inputs import Gradients, Traits, check_array, data_of
 from arrayopt.namespace import Array, device, duplicate, is_array, is_sparse
 from arrayopt.options import PLAIN, Range, python_number, required
 from arrayopt.parameter import Parameter, zero_grad
@@ -154,6 +154,7 @@ class Optimizer:
     state_table: ClassVar[tuple[StateSlot, ...]] = ()
 
     _slot_names: ClassVar[frozenset[str]] = frozenset()
+    _traits: ClassVar[Traits] = Traits("Optimizer")
 
     #: The options that are checked, and the intervals in which they have to lie.
     ranges: ClassVar[tuple[Range, ...]] = ()
@@ -161,6 +162,13 @@ class Optimizer:
     #: Which gradients the algorithm takes: "dense", "dense or sparse", or "sparse". Of a parameter
     #: with a sparse gradient, the rule is given the entries that the gradient touches.
     gradients: ClassVar[Gradients] = "dense"
+
+    #: Whether the rule treats each element by itself. One that looks at an array as a whole is run
+    #: as a for-loop, on real parameters with dense gradients.
+    elementwise: ClassVar[bool] = True
+
+    #: Whether parameters have to be matrices, so that the rule may ask for ``param.shape``.
+    matrices: ClassVar[bool] = False
 
     #: How `arrayopt.explain` writes names of the rule, in LaTeX, where it is not told otherwise:
     #: ``{"speed": "s_{@}"}`` is s_{t-1} before a step, and s_t after it. A pair tells both.
@@ -204,6 +212,15 @@ class Optimizer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._slot_names = frozenset(slot.name for slot in cls.state_table)
+        alike = all(slot.shape is None for slot in cls.state_table)
+        elementwise = cls.elementwise and alike and not cls.matrices
+        cls._traits = Traits(cls.__name__, cls.gradients, elementwise, cls.matrices)
+        if cls.gradients != "dense" and not elementwise:
+            raise TypeError(
+                f"{cls.__name__} looks at an array as a whole, so that it cannot be given the "
+                f'touched entries of a sparse gradient: expected gradients="dense", but got '
+                f"{cls.gradients!r}"
+            )
         if "step" in vars(cls):
             cls.step = with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
 
@@ -338,11 +355,13 @@ class Optimizer:
             group.setdefault(option, default)
         group |= self.fixed_options
         for index, param in enumerate(params):
-            check_param(param, self._label(group, number, index), group)
+            label = self._label(group, number, index)
+            check_param(param, label, group)
+            check_array(param.data, self._traits, label)
         options = self._options(group, number)
         if options.get("foreach") or options.get("fused"):  # is it there?
             for param in params:
-                choices(param.data, options)
+                choices(param.data, options, self._traits)
         unknown = sorted(group.keys() - self.defaults.keys() - _NOT_OPTIONS - _ANNOTATIONS)
         if unknown:
             warnings.warn(
@@ -672,13 +691,12 @@ class Optimizer:
         """The work on a group, planned from the beginning."""
         return build(
             self._update,
-            type(self).__name__,
+            self._traits,
             group["params"],
             grads,
             lambda index: self._label(group, number, index),
             self.state,
             reading,
-            self.gradients,
             self.moves_all(reading.options),
         )
 
@@ -711,6 +729,7 @@ class Optimizer:
             return ()
         return reports(
             self._update,
+            self._traits,
             self.state_table,
             (
                 (

@@ -13,6 +13,7 @@ __all__ = [
     "PLAIN",
     "Range",
     "check_choice",
+    "check_count",
     "check_integer",
     "check_number",
     "is_number",
@@ -52,7 +53,9 @@ class Range:
     closed : bool
         Whether `high` belongs to the interval.
     length : int
-        2 if the option is a pair.
+        2 if the option is a pair, 3 if it is a triple.
+    optional : bool
+        Whether None may stand for the first number of a pair.
     low_closed : bool
         Whether `low` belongs to the interval.
 
@@ -73,6 +76,7 @@ class Range:
     closed: bool = True
     length: int = 1
     low_closed: bool = True
+    optional: bool = False
 
     def check(self, group: Mapping[str, Any], where: str) -> None:
         """Raise if the option of `group` lies outside.
@@ -90,10 +94,14 @@ class Range:
                 self._refuse(value, "", where)
             return
         if not isinstance(value, (tuple, list)) or len(value) != self.length:
+            first = ", of which the first may be None" if self.optional else ""
             raise ValueError(
-                f"Invalid {self.option}: expected {self.length} numbers, but got {value!r}{where}"
+                f"Invalid {self.option}: expected {self.length} numbers{first}, but got "
+                f"{value!r}{where}"
             )
         for index, number in enumerate(value):
+            if self.optional and index == 0 and number is None:
+                continue
             if not self._holds(number):
                 self._refuse(number, f" at index {index}", where)
 
@@ -109,7 +117,7 @@ class Range:
             raise ValueError(f"Tensor {self.option} must be 1-element, but got {value!r}{where}")
         if not is_number(value):
             raise TypeError(
-                f"{self.option} must be a number or a 0-d array, but got "
+                f"{self.option}{place} must be a number or a 0-d array, but got "
                 f"{type(value).__name__}: {value!r}{where}"
             )
         start = "[" if self.low_closed and self.low > -math.inf else "("
@@ -185,6 +193,25 @@ def check_integer(name: str, value: Any, low: int) -> int:
             low, f"an integer that is at least {low}"
         )
         raise ValueError(f"{name}: expected {kind}, but got {value!r}")
+    return number
+
+
+def check_count(name: str, value: Any, low: int, where: str, high: float = math.inf) -> int:
+    """An option that counts, as a Python integer, if it is one between `low` and `high`.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    number = python_number(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        kind = type(number).__name__
+        raise TypeError(f"{name} must be an int, but got {kind}: {number!r}{where}")
+    if not low <= number <= high:
+        most = "" if high == math.inf else f" and at most {high}"
+        raise ValueError(
+            f"Invalid {name}: {number} (expected an int of at least {low}{most}{where})"
+        )
     return number
 
 

@@ -9,17 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from arrayopt.namespace import Array, castable, device, is_array, is_sparse, library
+from arrayopt.namespace import Array, castable, device, empty_like, is_array, is_sparse, library
 from arrayopt.options import is_number, python_number
 
 __all__ = [
+    "Shape",
     "StateSlot",
     "check_begun",
     "check_state_array",
+    "own_slots",
     "read_entry",
+    "slots_for",
     "slots_under",
     "state_number",
 ]
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,10 @@ class StateSlot:
         ``"step"`` is incremented before the rule runs.
     when : str, optional
         The option that has to be on for the entry to exist.
+    shape : callable, optional
+        The shape of the array, as a function of that of the parameter; None where a parameter of
+        that shape has no such entry. By default, it is that of the parameter. It needs an
+        `initial`, and makes the rule one that looks at an array as a whole.
 
     Examples
     --------
@@ -64,6 +73,24 @@ class StateSlot:
     initial: float | Callable[[Mapping[str, Any]], float] | None = 0.0
     scalar: bool = False
     when: str | None = None
+    shape: Callable[[Shape], Shape | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.shape is not None and (self.scalar or self.initial is None):
+            raise TypeError(
+                f"the state {self.name!r} has a shape of its own, so that it has to be an array "
+                "with an initial value"
+            )
+
+    def shape_for(self, shape: Sequence[int]) -> Shape | None:
+        """The shape of the entry of a parameter of this shape; None if it has none."""
+        return tuple(shape) if self.shape is None else self.shape(tuple(shape))
+
+    def models(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """Arrays of the shapes of the entries, each like its parameter in all else."""
+        if self.shape is None:
+            return arrays
+        return [empty_like(array, self.shape_for(array.shape) or ()) for array in arrays]
 
     def start(self, options: Mapping[str, Any]) -> Any:
         """The initial value under `options`."""
@@ -77,6 +104,31 @@ def slots_under(
     return tuple(s for s in state_table if s.when is None or options.get(s.when))
 
 
+def slots_for(slots: Sequence[StateSlot], shape: Sequence[int]) -> tuple[StateSlot, ...]:
+    """Those of the entries that a parameter of this shape has."""
+    return tuple(slot for slot in slots if slot.shape_for(shape) is not None)
+
+
+def own_slots(
+    slots: Sequence[StateSlot], array: Array, entry: Mapping[str, Any], label: str
+) -> tuple[StateSlot, ...]:
+    """The same for a parameter that may have changed its shape, of which there are some already.
+
+    Raises
+    ------
+    ValueError
+        If there is one that a parameter of its shape does not have.
+    """
+    own = slots_for(slots, array.shape)
+    strange = [slot.name for slot in slots if slot not in own and slot.name in entry]
+    if strange:
+        raise ValueError(
+            f"{label}: a parameter of shape {tuple(array.shape)} has no state {strange}, which is "
+            "that of another shape"
+        )
+    return own
+
+
 def read_entry(
     entry: Mapping[str, Any],
     array: Array,
@@ -85,15 +137,15 @@ def read_entry(
     label: str,
 ) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """The names of the state arrays that a parameter has, checked, and its state numbers."""
-    present = tuple(s.name for s in slots if not s.scalar and s.name in entry)
-    for key in present:
-        _check_state(entry[key], array, key, label)
+    kept = [s for s in slots if not s.scalar and s.name in entry]
+    for slot in kept:
+        _check_state(entry[slot.name], array, slot, label)
     scalars = tuple(
         state_number(entry[s.name], s.name, label) if s.name in entry else s.start(options)
         for s in slots
         if s.scalar
     )
-    return present, scalars
+    return tuple(slot.name for slot in kept), scalars
 
 
 def check_begun(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: str) -> None:
@@ -106,15 +158,21 @@ def check_begun(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: s
         )
 
 
-def check_state_array(value: Any, array: Array, name: str, label: str) -> None:
-    """Raise if `value` cannot be state of a parameter like `array`, of whatever library."""
+def check_state_array(
+    value: Any, array: Array, name: str, label: str, shape: Shape | None = None
+) -> None:
+    """Raise if `value` cannot be state of a parameter like `array`, of whatever library.
+
+    Its shape has to be that of the parameter, unless there is a `shape`.
+    """
     if not is_array(value) or is_sparse(value):
         raise TypeError(
             f"{label}: expected a dense array as state {name!r}, but got {type(value).__name__}"
         )
-    if tuple(value.shape) != tuple(array.shape):
+    expected = tuple(array.shape) if shape is None else shape
+    if tuple(value.shape) != expected:
         raise ValueError(
-            f"{label}: expected state {name!r} of shape {tuple(array.shape)}, but got shape "
+            f"{label}: expected state {name!r} of shape {expected}, but got shape "
             f"{tuple(value.shape)}"
         )
     if not castable(value, array):
@@ -124,9 +182,10 @@ def check_state_array(value: Any, array: Array, name: str, label: str) -> None:
         )
 
 
-def _check_state(value: Any, array: Array, name: str, label: str) -> None:
+def _check_state(value: Any, array: Array, slot: StateSlot, label: str) -> None:
     """Raise if `value` cannot be updated in place beside `array`."""
-    check_state_array(value, array, name, label)
+    name = slot.name
+    check_state_array(value, array, name, label, slot.shape_for(array.shape))
     expected, got = ((library(a), str(device(a))) for a in (array, value))
     if expected != got:
         raise TypeError(

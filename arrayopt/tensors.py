@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +45,35 @@ def torch_as_exact_as_can_be() -> Iterator[None]:
 
     It keeps NAdam's ``mu_product``, and ASGD's ``eta`` and ``mu``, in its default dtype. The first
     square root of a process can be off by 5e-11 in part of the elements, while the library behind
-    it is being set up.
+    it is being set up. Muon rounds a momentum to bfloat16 before it makes it orthogonal, which is
+    left out.
     """
     import torch
 
     torch.ones(1 << 16, dtype=torch.float64).sqrt()
     default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with _without_bfloat16(getattr(torch.optim, "_muon", None)):
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
+
+
+@contextlib.contextmanager
+def _without_bfloat16(muon: Any) -> Iterator[None]:
+    """Let torch's Muon, a module, compute in the precision of its parameters."""
+    name = "_zeropower_via_newtonschulz"
+    orthogonal = getattr(muon, name, None)
+    if orthogonal is None:  # (an earlier torch has none)
         yield
-    finally:
-        torch.set_default_dtype(default)
+        return
+
+    import torch
+
+    def exact(*arguments: Any) -> Any:
+        with mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone):
+            return orthogonal(*arguments)
+
+    with mock.patch.object(muon, name, exact):
+        yield

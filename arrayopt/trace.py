@@ -419,6 +419,13 @@ class _Recorder:
         return _Symbol(self, value)
 
 
+#: Why an operation cannot be traced, and what to do.
+_ELEMENTWISE = (
+    "cannot be traced: a rule that is to be blocked or fused is elementwise. With foreach=False "
+    "any operation of the array library will do."
+)
+
+
 class _Namespace:
     """The ``xp`` that a rule is given while it is traced; its methods are the `FUNCTIONS`."""
 
@@ -431,6 +438,10 @@ class _Namespace:
             "operators and the functions in arrayopt.trace.FUNCTIONS; with foreach=False, any "
             "function of the array library"
         )
+
+    def written(self, function: Callable[..., Any], arguments: Any) -> NoReturn:
+        """Refuse a function of whole arrays (see `arrayopt.whole.named`)."""
+        raise TraceError(f"{function.__name__} takes an array as a whole, which {_ELEMENTWISE}")
 
 
 def _function(name: str, arity: int) -> Callable[..., _Symbol]:
@@ -467,13 +478,6 @@ def _operator(function: str, reflected: bool = False) -> Callable[[Any, Any], An
         return _Symbol(recorder, value)
 
     return method
-
-
-#: Why an operation cannot be traced, and what to do.
-_ELEMENTWISE = (
-    "cannot be traced: a rule that is to be blocked or fused is elementwise. With foreach=False "
-    "any operation of the array library will do."
-)
 
 
 def _untraceable(operator: str) -> Callable[..., NoReturn]:

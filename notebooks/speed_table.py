@@ -22,6 +22,7 @@ COLUMNS = {
 ALGORITHMS = (
     *("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax"),
     *("Adagrad", "Adadelta", "RMSprop", "Rprop", "ASGD"),
+    *("Adafactor", "Muon"),
 )
 TORCH = ("torch", "torch-fused")
 #: By title: the algorithm, which of its two ratios, and to whom.
@@ -52,8 +53,8 @@ def table(record: Mapping[str, Any]) -> str:
 
     def cell(workload: str, algorithm: str, kind: str, rivals: Sequence[str]) -> str:
         entries = [measured.get((workload, algorithm, rival)) for rival in rivals]
-        first, *others = [rounded(1 / entry[kind]) for entry in entries if entry and entry[kind]]
-        return " ".join([first, *(f"({other})" for other in others)])
+        numbers = [rounded(1 / entry[kind]) for entry in entries if entry and entry[kind]]
+        return " ".join([*numbers[:1], *(f"({number})" for number in numbers[1:])])
 
     lines = [["algorithm", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
     lines += [

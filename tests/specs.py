@@ -48,8 +48,9 @@ class Spec:
     state : dict of str to list of str
         The entries of the state under each option that adds some; ``""`` for those always there.
     kind : str
-        "elementwise": each element is updated by itself, from dense gradients. "sparse": the
-        entries that a sparse gradient touches. "closure": all elements together.
+        "elementwise": each element is updated by itself, from dense gradients. "whole": a parameter
+        is looked at as a whole. "matrix": so is a matrix, and nothing else. "sparse": the entries
+        that a sparse gradient touches. "closure": all elements together.
     bounds : Bounds
         How far the numbers may be from torch's.
     errors : list of (dict, type, str)
@@ -86,6 +87,12 @@ class Spec:
         """What it is compared with: torch's class of the same name, or the reference."""
         return self.reference or getattr(torch.optim, self.name)
 
+    def fit(self, array: Any) -> Any:
+        """An array with two dimensions, if the algorithm takes matrices alone."""
+        if self.kind != "matrix" or array.ndim == 2:
+            return array
+        return array.reshape((*array.shape, 1)[0], -1)
+
     @property
     def scalars(self) -> set[str]:
         """The entries of the state that are numbers."""
@@ -110,7 +117,7 @@ _BETAS: list[Refused] = [
     ({"betas": (0.9, NAN)}, ValueError, "Invalid beta parameter at index 1: nan"),
     ({"betas": (0.9,)}, ValueError, "Invalid betas: expected 2 numbers, but got"),
     ({"betas": 0.9}, ValueError, "Invalid betas: expected 2 numbers, but got 0.9"),
-    ({"betas": (0.9, "x")}, TypeError, "betas must be a number .* str: 'x'"),
+    ({"betas": (0.9, "x")}, TypeError, "betas at index 1 must be a number .* str: 'x'"),
 ]
 _OF_ADAM = [*_LR, *_DECAY, *_EPS, *_BETAS]
 
@@ -172,6 +179,28 @@ SPECS = [
         runs=[{"lr": 0.3, "rho": 0.99, "eps": 1e-4}],
     ),
     Spec(
+        "Adafactor",
+        OPTIONS["Adafactor"],
+        {"": ["step", "row_var", "col_var", "variance"]},
+        kind="whole",
+        errors=[
+            *_LR,
+            *_DECAY,
+            ({"eps": (-1e-30, 1e-3)}, ValueError, "Invalid epsilon at index 0: -1e-30"),
+            ({"eps": (None, NAN)}, ValueError, "Invalid epsilon at index 1: nan"),
+            ({"eps": (1e-3, None)}, TypeError, "eps at index 1 must be a number .* NoneType"),
+            (
+                {"eps": 1e-3},
+                ValueError,
+                "Invalid eps: expected 2 numbers, of which the first may be",
+            ),
+            ({"beta2_decay": 0.1}, ValueError, "Invalid beta2_decay value: 0.1"),
+            ({"d": 0.5}, ValueError, "Invalid clipping threshold: 0.5"),
+            ({"foreach": True}, RuntimeError, "foreach=True: the rule of Adafactor looks at a"),
+        ],
+        well={"lr": 0.1},
+    ),
+    Spec(
         "Adagrad",
         OPTIONS["Adagrad"],
         {"": ["step", "sum"]},
@@ -210,6 +239,38 @@ SPECS = [
         ],
         well={"lr": 0.1, "lambd": 0.0},
         runs=[{"lr": 5e-4, "t0": 50}],
+    ),
+    Spec(
+        "Muon",
+        OPTIONS["Muon"],
+        {"": ["momentum_buffer"]},
+        kind="matrix",
+        errors=[
+            *_LR,
+            *_DECAY,
+            *_EPS,
+            ({"momentum": -0.5}, ValueError, "Invalid momentum value: -0.5"),
+            (
+                {"ns_coefficients": (1.5, -0.5)},
+                ValueError,
+                "Invalid ns_coefficients: expected 3 numbers, but got",
+            ),
+            (
+                {"ns_coefficients": (1.5, NAN, 0)},
+                ValueError,
+                "Invalid ns_coefficients at index 1: nan",
+            ),
+            ({"ns_steps": 1.5}, TypeError, "ns_steps must be an int, but got float: 1.5"),
+            ({"ns_steps": True}, TypeError, "ns_steps must be an int, but got bool: True"),
+            (
+                {"ns_steps": -1},
+                ValueError,
+                "Invalid ns_steps: -1 .expected an int of at least 0 and",
+            ),
+            ({"ns_steps": 100}, ValueError, "Invalid ns_steps: 100 .* at most 99"),
+            ({"adjust_lr_fn": "rms"}, ValueError, "Invalid adjust_lr_fn: 'rms' .expected 'orig"),
+        ],
+        well={"lr": 0.1},
     ),
     Spec(
         "NAdam",
@@ -304,6 +365,9 @@ EVERY = [*SPECS, SIGNUM]
 BY_NAME = {spec.name: spec for spec in EVERY}
 
 ELEMENTWISE = [spec for spec in EVERY if spec.kind == "elementwise"]
+
+#: Those that can take a point, a vector, for their parameter.
+POINTWISE = [spec for spec in SPECS if spec.kind != "matrix"]
 
 #: Those that torch has as well.
 TORCHS = [spec for spec in SPECS if spec.reference is None]

@@ -120,8 +120,9 @@ def test_every_interval_is_tried(spec):
 
 @pytest.mark.parametrize("spec", SPECS, ids=case_id)
 def test_every_number_among_the_options_has_a_range(spec):
-    defaults = spec.cls([np.ones(1)]).defaults
-    kinds = (float, tuple) if spec.kind == "closure" else (float, tuple, int)  # LBFGS counts
+    defaults = spec.cls([np.ones((1, 1))]).defaults
+    counts = spec.kind in ("closure", "matrix")  # LBFGS and Muon count
+    kinds = (float, tuple) if counts else (float, tuple, int)
     numbers = {
         option
         for option, value in defaults.items()
@@ -133,7 +134,7 @@ def test_every_number_among_the_options_has_a_range(spec):
 def step(opt):
     """A step with gradients of ones, in whatever way the algorithm takes them."""
     arrays = [p.data for group in opt.param_groups for p in group["params"]]
-    grads = [np.ones(2) for _ in arrays]
+    grads = [np.ones_like(array) for array in arrays]
     if BY_NAME[type(opt).__name__].kind == "sparse":
         grads = [optim.SparseGrad([0, 1], grad, (2,)) for grad in grads]
     if BY_NAME[type(opt).__name__].kind == "closure":
@@ -160,7 +161,7 @@ def out_of_range() -> Iterator[tuple[str, dict[str, Any], type[Exception], str]]
                 message = f"^Invalid {interval.label}: {re.escape(str(number))}"
                 yield spec.name, {interval.option: number}, ValueError, message
                 continue
-            default = spec.cls([np.ones(1)]).defaults[interval.option]
+            default = spec.cls([np.ones((1, 1))]).defaults[interval.option]
             for index in range(interval.length):
                 values = (*default[:index], number, *default[index + 1 :])
                 message = f"^Invalid {interval.label} at index {index}: {re.escape(str(number))}"
@@ -171,16 +172,16 @@ def out_of_range() -> Iterator[tuple[str, dict[str, Any], type[Exception], str]]
     ("name", "options", "error", "message"), [*OPTIONS, *out_of_range()], ids=case_id
 )
 def test_options(name, options, error, message):
-    cls = getattr(optim, name)
+    cls, fit = getattr(optim, name), BY_NAME[name].fit
     with pytest.raises(error, match=message):
-        cls([W], **options)
+        cls([fit(W)], **options)
     alone = BY_NAME[name].kind == "closure"  # it has one group
     if not alone:
-        where = "" if "fused" in options else ".* in parameter group 1"
+        where = "" if options.keys() & {"foreach", "fused"} else ".* in parameter group 1"
         with pytest.raises(error, match=message + where):
-            cls([{"params": [W]}, {"params": [V], **options}])
+            cls([{"params": [fit(W)]}, {"params": [fit(V)], **options}])
 
-    opt = cls([{"params": [optim.Parameter(np.ones(2))]} for _ in range(1 if alone else 2)])
+    opt = cls([{"params": [optim.Parameter(fit(np.ones(2)))]} for _ in range(1 if alone else 2)])
     step(opt)
     before = everything(opt)
     group = opt.param_groups[-1]

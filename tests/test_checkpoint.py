@@ -73,7 +73,7 @@ def weights(spec: Spec) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     kinds = [((3, 4), np.float64), ((5,), np.float64)] if spec.kind != "elementwise" else KINDS
     return {
-        f"p{number}": np.asarray(rng.standard_normal(shape) + 1).astype(dtype)
+        f"p{number}": spec.fit(np.asarray(rng.standard_normal(shape) + 1).astype(dtype))
         for number, (shape, dtype) in enumerate(kinds)
     }
 

@@ -114,7 +114,7 @@ def test_swa_averages_at_least_the_last_epoch(epochs):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_algorithms_and_options_of_torch(name):
-    BY_NAME[name].theirs([torch.zeros(1)], **RECIPES[name].options)
+    BY_NAME[name].theirs([torch.zeros(1, 1)], **RECIPES[name].options)
 
 
 def test_a_seed_determines_the_run(few):

@@ -36,6 +36,7 @@ from arrayopt import (
     problems,
     swa_utils,
     testing,
+    whole,
 )
 from arrayopt.bench.record import results_of
 from arrayopt.cli import main
@@ -57,6 +58,7 @@ MODULES = (
     plotting,
     swa_utils,
     testing,
+    whole,
 )
 
 #: All public names, and what they stand for; of several names for one thing, the first.

@@ -21,6 +21,7 @@ from arrayopt.explaining.expressions import Asked, Branch, Line, Return, Symbol,
 from arrayopt.explaining.reading import read_rule
 from arrayopt.explaining.symbols import Notation
 from arrayopt.explaining.watching import watching
+from arrayopt.state import slots_for
 from arrayopt.trace import trace
 
 RULES = [spec for spec in SPECS if spec.kind != "closure"]
@@ -30,17 +31,17 @@ STEPS = 12
 
 def steps_of(cls, options, count):
     """The arguments of the rule in each step, and what it returns: (param, grad, state, group)."""
-    opt = cls([np.zeros(1)], **options)
+    opt = cls([np.zeros((1, 1))], **options)
     group, slots = opt._read(opt.param_groups[0], 0)
     rng = np.random.default_rng(0)
-    param = rng.standard_normal(50)
+    param = rng.standard_normal((10, 5))
     state = {
-        slot.name: start if slot.scalar else np.full(50, float(start))
-        for slot in slots
+        slot.name: start if slot.scalar else np.full(slot.shape_for(param.shape), float(start))
+        for slot in slots_for(slots, param.shape)
         if (start := slot.start(group)) is not None
     }
     for _ in range(count):
-        grad = rng.standard_normal(50)
+        grad = rng.standard_normal((10, 5))
         state = state | ({"step": state["step"] + 1} if "step" in state else {})
         numbers = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
         arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
@@ -54,6 +55,8 @@ def follow(block, names, env, state, form):
     returned = {}
 
     def value(symbol):
+        if symbol.kind == "shape":
+            return env[names(Symbol("param"))].shape[symbol.index]
         if symbol.kind == "option":
             option = env["group"][symbol.name]
             return option if symbol.index is None else option[symbol.index]

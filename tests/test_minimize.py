@@ -23,7 +23,7 @@ from arrayopt import problems
 from arrayopt.lr_scheduler import ChainedScheduler, ExponentialLR, ReduceLROnPlateau
 
 START = [-1.2, 1.0]
-DENSE = [spec for spec in SPECS if spec.kind != "sparse"]
+DENSE = [spec for spec in SPECS if spec.kind not in ("sparse", "matrix")]
 
 
 def by_arrayopt(fun: Any, x0: Any, algorithm: Any = optim.Adam, **options: Any) -> Any:

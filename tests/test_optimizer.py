@@ -46,8 +46,8 @@ def test_the_signature_is_torchs(spec):
 
 @every
 def test_groups_defaults_and_repr_are_torchs(spec):
-    ours = spec.cls([("w", np.ones(2)), ("b", np.ones(2))], lr=0.5)
-    torchs = spec.theirs([("w", torch.ones(2)), ("b", torch.ones(2))], lr=0.5)
+    ours = spec.cls([("w", np.ones((2, 1))), ("b", np.ones((2, 1)))], lr=0.5)
+    torchs = spec.theirs([("w", torch.ones(2, 1)), ("b", torch.ones(2, 1))], lr=0.5)
     if has_more(spec):
         torchs.defaults["fused"] = torchs.param_groups[0]["fused"] = None
     assert list(ours.param_groups[0]) == list(torchs.param_groups[0])
@@ -71,6 +71,13 @@ def test_state_has_torchs_entries_in_torchs_order(spec, option):
     assert [list(entry) for entry in opt.state.values()] == [
         list(entry) for entry in torchs.state.values()
     ]
+
+
+def test_the_base_class_holds_groups_but_has_no_step():
+    opt = optim.Optimizer([np.ones(2)], {"lr": 0.1})
+    assert opt.param_groups[0]["lr"] == 0.1
+    with pytest.raises(NotImplementedError, match="Optimizer has no rule"):
+        opt.step(grads=[np.ones(2)])
 
 
 # Parameters and groups

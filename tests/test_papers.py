@@ -18,11 +18,12 @@ STEPS = 12
 NOISE = np.random.default_rng(0).standard_normal((STEPS + 1, 6))
 CURVATURE = np.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0])
 START = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.25])
+MATRIX = START.reshape(2, 3)
 
 
 def gradient(t, theta):
     """The gradient of a noisy quadratic function in step t."""
-    return CURVATURE * theta + NOISE[t]
+    return CURVATURE.reshape(theta.shape) * theta + NOISE[t].reshape(theta.shape)
 
 
 # The papers
@@ -61,6 +62,59 @@ def adagrad(x, eta, delta):
         h = delta + s
         x = x - eta * g[-1] / h
         yield x
+
+
+def adafactor(x, epsilon2, d):
+    """Shazeer and Stern (2018), algorithms 4 to 6, with epsilon1 = 0 (torch has it elsewhere)."""
+
+    def rms(x):
+        return np.sqrt(np.mean(x**2))
+
+    ones_n, ones_m = (np.ones(length) for length in (*x.shape, 1)[:2])
+    r, c, v = 0, 0, 0
+    for t in range(1, STEPS + 1):
+        rho, beta = min(1e-2, 1 / np.sqrt(t)), 1 - t**-0.8
+        alpha = max(epsilon2, rms(x)) * rho
+        g = gradient(t, x)
+        if x.ndim == 2:
+            r = beta * r + (1 - beta) * g**2 @ ones_m
+            c = beta * c + (1 - beta) * ones_n @ g**2
+            v = np.outer(r, c) / (ones_n @ r)
+        else:
+            v = beta * v + (1 - beta) * g**2
+        u = g / np.sqrt(v)
+        u_hat = u / max(1, rms(u) / d)
+        x = x - alpha * u_hat
+        yield x
+
+
+def newton_schulz_5(g):
+    """Jordan et al. (2024): NewtonSchulz5, in double precision, and without its eps."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g / np.linalg.norm(g)
+    for _ in range(5):
+        product = x @ x.T
+        x = a * x + (b * product + c * product @ product) @ x
+    return x
+
+
+def muon(theta, eta, mu):
+    """Jordan et al. (2024), algorithm 2, with the factor that his code has for tall matrices."""
+    b = 0
+    for t in range(1, STEPS + 1):
+        b = mu * b + gradient(t, theta)
+        theta = theta - eta * max(1, len(theta) / len(theta.T)) ** 0.5 * newton_schulz_5(b)
+        yield theta
+
+
+def scaled_muon(w, eta, mu, decay):
+    """Liu et al. (2025), equations 1 and 4."""
+    m = 0
+    for t in range(1, STEPS + 1):
+        m = mu * m + gradient(t, w)
+        o = newton_schulz_5(m)
+        w = w - eta * (0.2 * o * np.sqrt(max(w.shape)) + decay * w)
+        yield w
 
 
 def adadelta(x, rho, epsilon):
@@ -229,6 +283,33 @@ PAPERS = {
     ),
     "Adagrad": (partial(adagrad, START, 0.3, 0.01), optim.Adagrad, {"lr": 0.3, "eps": 0.01}),
     "Adadelta": (partial(adadelta, START, 0.8, 0.01), optim.Adadelta, {"rho": 0.8, "eps": 0.01}),
+    "Adafactor": (
+        partial(adafactor, START, 1e-3, 1.0),
+        optim.Adafactor,
+        {"eps": (0.0, 1e-3)},
+    ),
+    "Adafactor on a matrix": (
+        partial(adafactor, MATRIX, 0.9, 2.0),
+        optim.Adafactor,
+        {"eps": (0.0, 0.9), "d": 2.0},
+    ),
+    "Muon": (
+        partial(muon, MATRIX.T, 0.1, 0.9),
+        optim.Muon,
+        {"lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "eps": 0.0},
+    ),
+    "Muon with the step of AdamW": (
+        partial(scaled_muon, MATRIX, 0.1, 0.9, 0.3),
+        optim.Muon,
+        {
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 0.3,
+            "eps": 0.0,
+            "adjust_lr_fn": "match_rms_adamw",
+        },
+    ),
     "RMSprop": (
         partial(hinton, START, 0.1, 0.9),
         optim.RMSprop,
@@ -285,7 +366,7 @@ PAPERS = {
 
 @pytest.mark.parametrize(("paper", "cls", "options"), PAPERS.values(), ids=PAPERS)
 def test_steps_are_those_of_the_paper(paper, cls, options) -> None:
-    w = START.copy()
+    w = paper.args[0].copy()
     opt = cls([w], **options)
     for t, expected in enumerate(paper(), 1):
         grad = gradient(t, w)
@@ -434,6 +515,38 @@ LINES = {
             r"\Delta_t = \frac{\sqrt{u_{t-1} + \epsilon}}{d_t} g_t",
             r"u_t = \rho u_{t-1} + (1 - \rho) \Delta_t^2",
             r"\theta_t = \theta_{t-1} - \gamma \Delta_t",
+        ],
+    ),
+    "Adafactor": (
+        optim.Adafactor,
+        ALL | {"eps": (1e-30, 1e-3)},
+        [
+            r"\beta_t = 1 - t^\tau",
+            r"\alpha_t = \begin{cases} \max(\operatorname{rms}(\theta_{t-1}), \epsilon_2)"
+            r" \frac{1}{\sqrt{t}} & \text{if } \frac{1}{\sqrt{t}} < \gamma \\"
+            r" \max(\operatorname{rms}(\theta_{t-1}), \epsilon_2) \gamma"
+            r" & \text{otherwise} \end{cases}",
+            r"q_t = g_t^2",
+            r"r_t = \beta_t r_{t-1} + (1 - \beta_t) \operatorname{row\_mean}(q_t)",
+            r"c_t = \beta_t c_{t-1} + (1 - \beta_t) \operatorname{column\_mean}(q_t)",
+            r"v_t = \frac{r_t c_t}{\max(\operatorname{column\_mean}(r_t), \epsilon_1)}",
+            r"u_t = \frac{g_t}{\sqrt{\max(v_t, \epsilon_1^2)}}",
+            r"\alpha_t \leftarrow \frac{\alpha_t}{\max(\frac{\operatorname{rms}(u_t)}{d}, 1)}",
+            DECAY,
+            r"\theta_t = \theta_{t-1} - \alpha_t u_t",
+        ],
+    ),
+    "Muon": (
+        optim.Muon,
+        {},
+        [
+            r"b_t = \mu b_{t-1} + (1 - \mu) g_t",
+            r"\tilde b_t = \mu b_t + (1 - \mu) g_t",
+            r"o_t = \operatorname{newton\_schulz}(\tilde b_t, a, b, c, k, \epsilon)",
+            r"\gamma_t = \begin{cases} \gamma \sqrt{\frac{m}{n}} & \text{if } \frac{m}{n} > 1 \\"
+            r" \gamma & \text{otherwise} \end{cases}",
+            DECAY,
+            r"\theta_t = \theta_{t-1} - \gamma_t o_t",
         ],
     ),
     "RMSprop": (
@@ -598,6 +711,8 @@ SHORTER = {
     optim.SGD: {MOMENTUM.replace(r"(1 - \tau) ", "")},  # which is that of no dampening
     optim.RMSprop: {LINES["RMSprop"][2][1], LINES["RMSprop"][2][2]},  # one with all options
     optim.SparseAdam: {LINES["SparseAdam"][2][2]},
+    optim.Adafactor: {LINES["Adafactor"][2][1]},
+    optim.Muon: {LINES["Muon"][2][3]},
     optim.NAdam: {LINES["NAdam"][2][4], LINES["NAdam"][2][5]},
     optim.ASGD: {LINES["ASGD"][2][2], LINES["ASGD"][2][4]},
     optim.Adam: {LINES["AMSGrad"][2][6]},

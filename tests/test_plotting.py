@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 from processes import python
-from specs import SPECS
+from specs import POINTWISE
 
 import arrayopt as optim
 from arrayopt import lr_scheduler, plotting, problems
@@ -173,7 +173,7 @@ def luminance(color):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_thirteen_curves_differ_in_colour_and_dashes_and_in_markers_alone():
+def test_curves_differ_in_colour_and_dashes_and_in_markers_alone():
     looks = [look(number) for number in range(13)]
     assert len({(one["color"], one["linestyle"]) for one in looks}) == 13
     assert len({one["marker"] for one in looks}) == 13
@@ -236,14 +236,14 @@ def test_one_trajectory_is_drawn():
 @pytest.mark.parametrize("problem", [problems.rosenbrock(), problems.beale()], ids=lambda p: p.name)
 def test_all_algorithms_are_told_apart(problem):
     options = {"LBFGS": {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25}}
-    runs = {spec.name: (spec.cls, options.get(spec.name, {})) for spec in SPECS}
+    runs = {spec.name: (spec.cls, options.get(spec.name, {})) for spec in POINTWISE}
     figure = plot_trajectories(problem, runs, steps=30)
     drawn = lines(figure.axes[0])
     looks = [
         (drawn[name].get_color(), drawn[name].get_linestyle(), drawn[name].get_marker())
         for name in runs
     ]
-    assert len(set(looks)) == len(SPECS)
+    assert len(set(looks)) == len(POINTWISE)
     figure.draw_without_rendering()
     (legend,) = figure.legends
     beside, page = legend.get_window_extent(), figure.bbox  # it covers nothing, and is not cut off

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numerical import differences
-from specs import SPECS
+from specs import POINTWISE
 
 import arrayopt as optim
 from arrayopt import problems
@@ -416,7 +416,7 @@ def test_gradients_have_their_noise():
     assert (way.grads != problems.noisy_quadratic().grad(way.points[:-1])).all()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", POINTWISE, ids=lambda spec: spec.name)
 def test_every_algorithm_runs(spec):
     options = {"line_search_fn": "strong_wolfe"} if spec.kind == "closure" else {}
     way = trajectory(problems.beale(), spec.cls, 20, **options)

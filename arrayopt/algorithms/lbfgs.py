@@ -14,7 +14,7 @@ from arrayopt.hooks import Closure, evaluate
 from arrayopt.line_search import Trial, strong_wolfe
 from arrayopt.namespace import Array, beside, castable, convert, is_array, is_sparse
 from arrayopt.optimizer import Optimizer
-from arrayopt.options import Range, is_number, python_number
+from arrayopt.options import Range, check_count, is_number, python_number
 from arrayopt.state import state_number
 
 __all__ = ["LBFGS"]
@@ -179,7 +179,7 @@ class LBFGS(Optimizer):
     def check_group(self, group: Group, where: str = "") -> None:
         for option in ("max_iter", "max_eval", "history_size"):
             if not (option == "max_eval" and group[option] is None):
-                _check_count(group[option], option, 1, where)
+                check_count(option, group[option], 1, where)
         super().check_group(group, where)
         if group["line_search_fn"] not in (None, "strong_wolfe"):
             raise RuntimeError(
@@ -519,15 +519,6 @@ def _max_eval(max_iter: int, max_eval: int | None) -> int:
     return max(1, max_iter * 5 // 4) if max_eval is None else max_eval
 
 
-def _check_count(value: Any, name: str, least: int, where: str) -> int:
-    value = python_number(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, but got {_kind(value)}: {value!r}{where}")
-    if value < least:
-        raise ValueError(f"Invalid {name}: {value} (expected an int of at least {least}{where})")
-    return value
-
-
 def _read_state(saved: Any, flat: Flat) -> dict[str, Any]:
     """A copy of the state that was saved, checked, in the terms of `flat`."""
     where = flat.labels[0]
@@ -540,7 +531,7 @@ def _read_state(saved: Any, flat: Flat) -> dict[str, Any]:
             f"{got}; was it saved by another optimizer?"
         )
     state: dict[str, Any] = {
-        name: _check_count(saved[name], f"state {name!r}", 0, f" for {where}") for name in COUNTS
+        name: check_count(f"state {name!r}", saved[name], 0, f" for {where}") for name in COUNTS
     }
     if "d" not in names:
         return state

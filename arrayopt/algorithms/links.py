@@ -11,7 +11,7 @@ from typing import Any
 
 from arrayopt.namespace import Array
 
-__all__ = ["decay", "decay_weights", "ema", "ema_of_square", "penalize"]
+__all__ = ["decay", "decay_weights", "ema", "ema_of_square", "penalize", "running_mean"]
 
 
 def penalize(grad: Array, param: Array, weight_decay: float) -> Array:
@@ -40,6 +40,15 @@ def ema(average: Array, value: Array, beta: float) -> Array:
     if weight < 0.5:
         return average + weight * (value - average)
     return value - (value - average) * (1 - weight)
+
+
+def running_mean(average: Array, value: Array, beta: float) -> Array:
+    """The same average by one formula, for a `beta` that depends on the step.
+
+    `explain` would have to tell both of `ema`. (torch takes the other one in the first steps of
+    Adafactor: it makes NaN of an average beside an infinite value.)
+    """
+    return average + (1 - beta) * (value - average)
 
 
 def ema_of_square(average: Array, value: Array, beta: float) -> Array:

@@ -25,6 +25,8 @@ class EMA:
 
     gradients = "dense"
     state_table = ()
+    elementwise = True
+    matrices = False
 
 
 def names() -> list[str]:

@@ -18,10 +18,9 @@ from arrayopt.arguments import (
     output_file,
     whole_number,
 )
-from arrayopt.bench.averaging import find
 from arrayopt.bench.averaging import names as algorithms
 from arrayopt.bench.comparison import Settings
-from arrayopt.bench.contenders import CONTENDERS, installed, rivals, takes
+from arrayopt.bench.contenders import CONTENDERS, installed, rivals, runs
 from arrayopt.bench.measure import Effort
 from arrayopt.bench.workloads import WORKLOADS
 from arrayopt.demo.agreement import INSTALL_TORCH
@@ -241,16 +240,16 @@ def _cases(chosen: list[str] | None, workloads: list[str] | None) -> dict[str, l
     """The algorithms to be timed, by the names of the workloads, each in the order given."""
     names = dict.fromkeys(chosen or algorithms())
     cases = {
-        workload: [
-            name for name in names if takes(find(name), sparse=WORKLOADS[workload].rows is not None)
-        ]
+        workload: [name for name in names if runs(name, WORKLOADS[workload])]
         for workload in dict.fromkeys(workloads or WORKLOADS)
     }
     if not any(cases.values()):
         sparse = ", ".join(name for name, entry in WORKLOADS.items() if entry.rows)
+        hidden = ", ".join(name for name, entry in WORKLOADS.items() if entry.hidden)
         raise CommandError(
             "there is nothing to time: no such algorithm takes the gradients of such a workload; "
-            f"those of {sparse} are sparse, all others dense"
+            f"those of {sparse} are sparse, all others dense, and what takes matrices alone is "
+            f"timed on {hidden}"
         )
     return {workload: names for workload, names in cases.items() if names}
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from arrayopt.bench.averaging import average, find, torch_average
 from arrayopt.bench.bowl import descent
 from arrayopt.bench.measure import bytes_per_element
-from arrayopt.bench.workloads import Problem
+from arrayopt.bench.workloads import Problem, Workload
 from arrayopt.parameter import Parameter
 from arrayopt.tensors import as_tensor
 
@@ -28,6 +28,7 @@ __all__ = [
     "Torch",
     "installed",
     "rivals",
+    "runs",
     "takes",
 ]
 
@@ -101,7 +102,7 @@ class Ours(Contender):
 
     def sample(self) -> Any:
         """An array of the kind that it works on."""
-        return np.zeros(1, np.float32)
+        return np.zeros((1, 1), np.float32)
 
     def make(self, algorithm: str, problem: Problem) -> Side:
         if algorithm == "EMA":
@@ -120,7 +121,7 @@ class Ours(Contender):
         return Side(
             optimizer.step,
             lambda: [param.data for param in params],
-            lambda: bytes_per_element(optimizer),
+            (lambda: bytes_per_element(optimizer)) if cls.elementwise else None,
         )
 
 
@@ -276,6 +277,19 @@ def takes(cls: Any, sparse: bool) -> bool:
     True
     """
     return bool(cls.gradients != ("dense" if sparse else "sparse"))
+
+
+def runs(algorithm: str, workload: Workload) -> bool:
+    """Whether an algorithm is timed on a workload.
+
+    Examples
+    --------
+    >>> from arrayopt.bench.workloads import WORKLOADS
+    >>> [name for name, workload in WORKLOADS.items() if runs("Muon", workload)]
+    ['10-small', 'mlp']
+    """
+    cls = find(algorithm)
+    return takes(cls, workload.rows is not None) and (workload.hidden or not cls.matrices)
 
 
 def _accepts(cls: Any, options: Mapping[str, bool]) -> bool:

@@ -91,12 +91,15 @@ class Workload:
         A reduced form, of fewer or smaller arrays, to see whether all works.
     rows : int or None
         How many rows of each have a gradient; None stands for a dense gradient.
+    hidden : bool
+        Whether the matrices are layers, of which an algorithm for matrices alone is timed.
     """
 
     title: str
     shapes: Shapes
     quick: Shapes
     rows: int | None = None
+    hidden: bool = False
 
     def shapes_of(self, quick: bool) -> Shapes:
         """The shapes, or those of the reduced form."""
@@ -107,13 +110,17 @@ class Workload:
 WORKLOADS: dict[str, Workload] = {
     "1x100": Workload("one tensor of 100", [(100,)], [(100,)]),
     "10-small": Workload(
-        "an MLP of ten small tensors, 16-16-16-16-16-16", mlp(*[16] * 6), mlp(*[16] * 6)
+        "an MLP of ten small tensors, 16-16-16-16-16-16",
+        mlp(*[16] * 6),
+        mlp(*[16] * 6),
+        hidden=True,
     ),
     "1000x100": Workload("1,000 tensors of 100", [(100,)] * 1000, [(100,)] * 100),
     "mlp": Workload(
         "an MLP of ten tensors, 784-256-256-128-64-10",
         mlp(784, 256, 256, 128, 64, 10),
         mlp(784, 256, 256, 128, 64, 10),
+        hidden=True,
     ),
     "1x16.7M": Workload("one tensor of 16.7M", [(16_700_000,)], [(500_000,)]),
     "resnet50": Workload("ResNet-50", resnet(), resnet((1, 1, 1, 1), width=16)),
@@ -164,6 +171,15 @@ class Problem:
     def nbytes(self) -> int:
         """The size of all parameters."""
         return sum(start.nbytes for start in self.starts)
+
+    def matrices(self) -> Problem:
+        """The parameters that are matrices."""
+        chosen = [index for index, start in enumerate(self.starts) if start.ndim == 2]
+        return Problem(
+            [self.starts[index] for index in chosen],
+            [self.grads[index] for index in chosen],
+            others=[other.matrices() for other in self.others],
+        )
 
 
 def problem(

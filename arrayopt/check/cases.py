@@ -48,6 +48,11 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"rho": 0.8, "eps": 1e-3},
         {"weight_decay": 0.1, "lr": 0.5, "maximize": True},
     ],
+    "Adafactor": [
+        {},
+        {"lr": 0.5, "weight_decay": 0.1, "maximize": True},
+        {"eps": (1e-4, 0.1), "d": 2.0, "beta2_decay": -0.7},
+    ],
     "Adagrad": [
         {},
         {"lr_decay": 0.1, "maximize": True, "lr": 0.1},
@@ -62,6 +67,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {},
         {"lambd": 0.01, "alpha": 0.5, "t0": 5},
         {"weight_decay": 0.1, "maximize": True, "lr": 1e-3},
+    ],
+    "Muon": [
+        {},
+        {"lr": 0.1, "nesterov": False, "ns_steps": 3, "adjust_lr_fn": "original"},
+        {"adjust_lr_fn": "match_rms_adamw", "momentum": 0.3, "weight_decay": 0.0, "eps": 1e-3},
+        {"ns_coefficients": (1.5, -0.5, 0.0)},
     ],
     "NAdam": [
         {},

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arrayopt.check.cases import HALF, SINGLE, bound_of
 from arrayopt.check.contestants import Contestant
 from arrayopt.check.measure import Divergence, Errors, Extent, dtype_of, finfo
+from arrayopt.check.sides import Side
 from arrayopt.check.streams import STREAMS
 from arrayopt.tensors import torch_as_exact_as_can_be
 
@@ -192,7 +194,7 @@ def run(case: Case) -> list[Comparison]:
     Raises
     ------
     NotComparable
-        If the other side refuses the dtype, or the options.
+        If arrayopt or the other side refuses the dtype, or the options.
     """
     everyone = (case.against, case.exact, *case.subjects.values())
     torch = any(who.library == "torch" for who in everyone)
@@ -205,11 +207,8 @@ def _run(case: Case) -> list[Comparison]:
     limits = finfo(dtype)
     bound = bound_of(float(limits.eps)) if case.bound is None else case.bound
     stream = STREAMS[case.stream](dtype, case.seed, case.against.kind)
-    try:
-        theirs = case.against.begin(stream.starts, case.options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise NotComparable(f"{case.against.name} in {case.dtype}: {error}") from error
-    mine = {name: who.begin(stream.starts, case.options) for name, who in case.subjects.items()}
+    theirs = _begin(case.against, case, stream.starts)
+    mine = {name: _begin(who, case, stream.starts) for name, who in case.subjects.items()}
     sides = [theirs, *mine.values()]
     exact = None
     higher = _higher(dtype, case.exact.library)
@@ -232,6 +231,16 @@ def _run(case: Case) -> list[Comparison]:
             if exact:
                 errors.update({"": others, **found}, exact.values())
     return [_comparison(case, name, divergences[name], errors) for name in mine]
+
+
+def _begin(who: Contestant, case: Case, starts: Sequence[NDArray[Any]]) -> Side:
+    """Somebody at work, who may not take parameters of this kind."""
+    try:
+        return who.begin(starts, case.options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if who is case.against or who.library == "arrayopt":
+            raise NotComparable(f"{who.name} in {case.dtype}: {error}") from error
+        raise
 
 
 def _comparison(case: Case, name: str, divergence: Divergence, errors: Errors) -> Comparison:

@@ -41,7 +41,7 @@ class Contestant:
         How it is driven.
     make : callable
         The class, or the function.
-    kind : {"dense", "sparse", "closure"}
+    kind : {"dense", "whole", "matrix", "sparse", "closure"}
         What it wants.
     extra : dict
         Options that it is always given.
@@ -204,4 +204,8 @@ def _kind(algorithm: str) -> Kind:
 def _kind_of_ours(cls: type[Optimizer]) -> Kind:
     if cls.gradients == "sparse":
         return "sparse"
+    if cls.matrices:
+        return "matrix"
+    if cls.has_rule() and not cls.elementwise:
+        return "whole"
     return "dense" if cls.has_rule() else "closure"

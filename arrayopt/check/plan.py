@@ -81,6 +81,11 @@ def planned(
                 f"{who.name} with torch, which has no {who.algorithm}; it is compared with the "
                 f"for-loop of {rival.name} instead"
             )
+        if rival.library == "torch" and rival.algorithm == "Muon":
+            lacking.append(
+                "torch.Muon with its rounding to bfloat16, which is left out: it computes in the "
+                "precision of its parameters here, as arrayopt.Muon does"
+            )
         for precision in dtypes:
             if searches and precision not in ("float64", "complex128"):
                 lacking.append(
@@ -164,7 +169,7 @@ def _option_sets(
                 raise ValueError(f"{side.name} has no option {absent}{_version(side)}")
         for side in (exact, rival, who):
             try:
-                side.begin([np.zeros(2)], each)
+                side.begin([np.zeros((2, 2))], each)
             except (TypeError, ValueError, RuntimeError) as error:
                 raise ValueError(f"{side.name} refuses {written(each)}: {error}") from error
     return [dict(each) for each in sets]

@@ -66,19 +66,21 @@ class Side(ABC):
     def values(self) -> dict[str, NDArray[Any]]:
         """Parameters, and each entry of the state, as one vector each.
 
-        Entries that are no numbers, or of which some parameter has none, are left out.
+        Entries that are no numbers, or not one for an element, a row, a column or a parameter, are
+        left out; so are all, if a parameter has none.
         """
         states = self.states()
         found = {"param": _flat(self.arrays)}
-        for name in states[0] if states else ():
-            if name in COUNTERS or not all(name in state for state in states):
-                continue
-            entries = [_number(state[name]) for state in states]
-            numbers = [entry for entry in entries if entry is not None]
-            if len(numbers) == len(self.arrays) and all(
-                entry.size in (1, array.size) for entry, array in zip(numbers, self.arrays)
+        if not all(states):
+            return found
+        for name in dict.fromkeys(name for state in states for name in state):
+            there = [(s[name], array) for s, array in zip(states, self.arrays) if name in s]
+            numbers = [_number(value) for value, _ in there]
+            if name not in COUNTERS and all(
+                number is not None and _belongs(number, array)
+                for number, (_, array) in zip(numbers, there)
             ):
-                found[name] = _flat(numbers)
+                found[name] = _flat([number for number in numbers if number is not None])
         return found
 
 
@@ -175,6 +177,14 @@ def _flat(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """All elements as a vector of reals."""
     vector = np.concatenate([array.reshape(-1) for array in arrays])
     return vector.view(vector.real.dtype) if vector.dtype.kind == "c" else vector
+
+
+def _belongs(entry: NDArray[Any], array: NDArray[Any]) -> bool:
+    """Whether an entry of the state has a number for each element, row or column, or for all."""
+    spread = entry.ndim == array.ndim and all(
+        length in (1, whole) for length, whole in zip(entry.shape, array.shape)
+    )
+    return spread or entry.size in (1, array.size)
 
 
 def _number(value: Any) -> NDArray[Any] | None:

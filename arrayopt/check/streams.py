@@ -16,14 +16,19 @@ __all__ = ["STREAMS", "Fixed", "Kind", "Problem", "Rare", "Stream"]
 
 Arrays = list[NDArray[Any]]
 
-#: What an optimizer wants: dense gradients, sparse ones, or the loss as well.
-Kind = Literal["dense", "sparse", "closure"]
+#: What an optimizer wants: dense gradients, of parameters that it looks at as a whole, or of
+#: matrices alone; sparse ones; or the loss as well.
+Kind = Literal["dense", "whole", "matrix", "sparse", "closure"]
 
 #: Matrices and vectors, no dimension at all, no element at all.
 SHAPES = ((24, 20), (7,), (), (0,), (3, 1, 5))
 
-#: Those of parameters that have rows.
-ROWS = ((24, 20), (7,), (3, 1, 5))
+#: Which there are where that is not for all; a vector is long where errors are told by its squares.
+SHAPES_OF: dict[Kind, tuple[tuple[int, ...], ...]] = {
+    "whole": ((24, 20), (300,), (), (3, 1, 5)),  # (torch divides by the number of elements)
+    "matrix": ((24, 20), (5, 7), (1, 6)),
+    "sparse": ((24, 20), (7,), (3, 1, 5)),
+}
 
 
 class Stream(ABC):
@@ -35,7 +40,7 @@ class Stream(ABC):
         Of the parameters, and of the gradients.
     seed : int
         Another seed, other numbers.
-    kind : {"dense", "sparse", "closure"}
+    kind : {"dense", "whole", "matrix", "sparse", "closure"}
         What the optimizer wants. Sparse gradients are rows, of which some occur twice.
 
     Attributes
@@ -85,7 +90,7 @@ class Fixed(Stream):
 
     def first(self) -> Arrays:
         rng = self.rng(0)
-        return [self.normal(rng, shape) for shape in (ROWS if self.kind == "sparse" else SHAPES)]
+        return [self.normal(rng, shape) for shape in SHAPES_OF.get(self.kind, SHAPES)]
 
     def evaluate(self, step: int, arrays: Arrays) -> tuple[float, list[Any]]:
         if step != self.drawn:
@@ -143,8 +148,8 @@ class Problem(Stream):
     The loss is strictly convex, and every step sees a batch of its own, as in training: so the
     problem itself does not amplify differences. (An optimizer that evaluates the loss several times
     in a step sees all examples.) If gradients are sparse, the weights are those of words, of which
-    a few occur in each step. Complex weights give the real part of their products. Half precisions
-    compute in single, and round.
+    a few occur in each step; where matrices alone are wanted, there is no bias. Complex weights
+    give the real part of their products. Half precisions compute in single, and round.
     """
 
     name = "problem"
@@ -158,9 +163,10 @@ class Problem(Stream):
         self.labels = rng.integers(0, self.CLASSES, self.EXAMPLES)
         self.inputs = self.normal(rng, (self.EXAMPLES, self.FEATURES))
         shapes = [(self.FEATURES, self.CLASSES), (self.CLASSES,)]
-        return [
-            np.zeros(shape, self.dtype) for shape in shapes[: 1 if self.kind == "sparse" else 2]
-        ]
+        if self.kind == "matrix":  # from zeros, a singular value of the gradient would be rounding
+            return [self.normal(rng, shapes[0])]
+        count = 1 if self.kind == "sparse" else 2
+        return [np.zeros(shape, self.dtype) for shape in shapes[:count]]
 
     def evaluate(self, step: int, arrays: Arrays) -> tuple[float, list[Any]]:
         dtype = arrays[0].dtype
@@ -173,10 +179,12 @@ class Problem(Stream):
         count = self.EXAMPLES if self.kind == "closure" else self.BATCH
         batch = rng.choice(self.EXAMPLES, count, replace=False)
         inputs = self.inputs[batch].astype(weights.dtype)
-        loss, slopes = self._softmax((inputs @ weights + bias[0]).real, self.labels[batch])
+        scores = inputs @ weights + bias[0] if bias else inputs @ weights
+        loss, slopes = self._softmax(scores.real, self.labels[batch])
         loss += 0.5 * self.DECAY * float(np.sum(np.abs(weights) ** 2))
         grad = inputs.conj().T @ slopes + self.DECAY * weights
-        return loss, [grad.astype(dtype), slopes.sum(0).astype(dtype)]
+        grads = [grad, slopes.sum(0)] if bias else [grad]
+        return loss, [each.astype(dtype) for each in grads]
 
     def _softmax(self, scores: NDArray[Any], labels: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """The mean cross-entropy, and its derivative with respect to the scores."""

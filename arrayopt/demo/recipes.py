@@ -37,9 +37,11 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "ASGD": Recipe({"lr": 0.2}),
     "Adadelta": Recipe({"lr": 1.0}),
+    "Adafactor": Recipe({"lr": 0.1}),
     "Adagrad": Recipe({"lr": 0.05}),
     "Adamax": Recipe({"lr": 0.01}),
     "LBFGS": Recipe({"line_search_fn": "strong_wolfe", "max_iter": 5}, batch_size=None),
+    "Muon": Recipe({"lr": 0.02}),
     "NAdam": Recipe({"lr": 0.003}),
     "RAdam": Recipe({"lr": 0.01}),
     "RMSprop": Recipe({"lr": 0.001}),

@@ -121,6 +121,8 @@ def _compared(
         f"Both took the same {taken}. The difference after the run is\n"
         f"max|ours - torch| / max|torch|, the largest of all {tensors}.\n"
     )
+    if any(run.name == "Muon" for run in runs):
+        console.print("torch's Muon was run without its rounding to bfloat16.\n")
     return compared
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -104,6 +105,8 @@ def train(
 ) -> Run:
     """Train a new network.
 
+    What an algorithm for matrices alone does not take stays as it is.
+
     Parameters
     ----------
     algorithm : type
@@ -126,8 +129,11 @@ def train(
     rng = np.random.default_rng(seed)
     x, y = digits.x_train, digits.y_train
     model = MLP((x.shape[1], HIDDEN, 10), rng, batch_norm=average is not None)
-    params = [param.data for param in model.parameters()]
-    optimizer = algorithm(model.named_parameters(), **recipe.options)
+    matrices = getattr(algorithm, "matrices", False)
+    trained = [not matrices or param.data.ndim == 2 for param in model.parameters()]
+    named = [*itertools.compress(model.named_parameters(), trained)]
+    params = [param.data for _, param in named]
+    optimizer = algorithm(named, **recipe.options)
     run = Run(type(optimizer).__name__, recipe.options, [array.copy() for array in params])
     if average is not None:
         run.averaging = Averaging(average, model, optimizer, epochs)
@@ -137,7 +143,8 @@ def train(
     def closure() -> tuple[float, Sequence[Floats | SparseGrad]]:
         nonlocal elsewhere
         start = perf_counter()
-        loss, grads = model.loss_and_grads(x[batch], y[batch])
+        loss, every = model.loss_and_grads(x[batch], y[batch])
+        grads = [*itertools.compress(every, trained)]
         run.evaluations.append((loss, [*map(nonzero_rows, grads)] if recipe.sparse else grads))
         elsewhere += perf_counter() - start
         return run.evaluations[-1]
@@ -168,7 +175,7 @@ def train(
                 run.averaging.evaluate(batches(x), digits.x_test, digits.y_test)
             bar.set_postfix(loss=f"{run.losses[-1]:.2e}")
         run.accuracy = model.eval().accuracy(digits.x_test, digits.y_test)
-    run.final = [param.data for param in model.parameters()]
+    run.final = [param.data for _, param in named]
     return run
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from arrayopt.explaining.sections import WIDTH, Quotation, RuleSection, referenc
 from arrayopt.namespace import compute_dtype
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import python_number
+from arrayopt.state import StateSlot, slots_for
 from arrayopt.wording import counted
 
 __all__ = ["Explanation", "explain"]
@@ -167,11 +168,14 @@ def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanati
     ValueError, RuntimeError
         If an option is refused by the constructor.
     TraceError
-        If a rule branches on elements of an array, asks for shapes, or takes numbers out of what
-        depends on the step.
+        If a rule branches on elements of an array, asks for shapes (of what is no matrix), or takes
+        numbers out of what depends on the step.
 
     Notes
     -----
+    Where the state depends on the shape of a parameter, a class is explained for a matrix, and an
+    optimizer for each kind of its parameters.
+
     A time index t-1 stands at what is there before a step. A new value that takes the name of an
     old one is marked by an arrow. Greek letters and indices are those of the docstrings; a class
     of one's own says in `notation` how its names are written.
@@ -205,58 +209,86 @@ def explain(optimizer: type[Optimizer] | Optimizer, **options: Any) -> Explanati
             f"an optimizer is explained with its own options, but got {sorted(options)}; pass "
             f"the class to explain others: explain({cls.__name__}, ...)"
         )
-    template = cls([np.zeros(1)], **options) if live is None else live
+    template = cls([np.zeros((1, 1))], **options) if live is None else live
     return Explanation(cls.__name__, references(cls), tuple(_sections(template, live)))
 
 
-def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection | Quotation]:
-    """One section for each kind of groups."""
-    kinds: dict[str, list[int]] = {}
+class _Part(NamedTuple):
+    """Parameters of a group that have the same entries of the state: most often, all of them."""
+
+    group: int
+    indices: tuple[int, ...]
+    params: tuple[Any, ...]
+    options: Mapping[str, Any]
+    slots: tuple[StateSlot, ...]
+
+    @property
+    def dtype(self) -> str:
+        """In which precision they are updated."""
+        if not self.params:
+            return "float32"
+        return str(compute_dtype(self.params[0].data)).rpartition(".")[2]
+
+    def next_state(self, optimizer: Optimizer) -> Mapping[str, Any]:
+        """The state of one of them in the next step; of an array, only that it is there."""
+        entry = next((optimizer.state[p] for p in self.params if optimizer.state.get(p)), {})
+        state: dict[str, Any] = {}
+        for slot in self.slots:
+            if slot.scalar:
+                state[slot.name] = python_number(entry.get(slot.name, slot.start(self.options)))
+            elif slot.name in entry or slot.initial is not None:
+                state[slot.name] = ...
+        if "step" in state:
+            state["step"] = int(state["step"]) + 1
+        return state
+
+
+def _parts(optimizer: Optimizer) -> Iterator[_Part]:
     for number, group in enumerate(optimizer.param_groups):
-        reading = optimizer._read(group, number)
-        kind = repr((dict(reading.options), _state(live, number), _dtype(group)))
-        kinds.setdefault(kind, []).append(number)
-    sections: list[RuleSection | Quotation] = []
-    for numbers in kinds.values():
-        group = optimizer.param_groups[numbers[0]]
-        options, slots = optimizer._read(group, numbers[0])
+        options, slots = optimizer._read(group, number)
         options = {name: python_number(value) for name, value in options.items()}
-        heading = f", group{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-        heading = heading if len(kinds) > 1 else ""
+        alike: dict[tuple[StateSlot, ...], list[int]] = {} if group["params"] else {slots: []}
+        for index, param in enumerate(group["params"]):
+            alike.setdefault(slots_for(slots, param.data.shape), []).append(index)
+        for own, indices in alike.items():
+            params = tuple(group["params"][index] for index in indices)
+            yield _Part(number, tuple(indices) if len(alike) > 1 else (), params, options, own)
+
+
+def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection | Quotation]:
+    """One section for each kind of parameters."""
+    kinds: dict[str, list[_Part]] = {}
+    for part in _parts(optimizer):
+        state = None if live is None else part.next_state(live)
+        names = [slot.name for slot in part.slots]
+        kinds.setdefault(repr((part.options, state, part.dtype, names)), []).append(part)
+    sections: list[RuleSection | Quotation] = []
+    for parts in kinds.values():
+        *_, options, slots = first = parts[0]
+        heading = _heading(parts) if len(kinds) > 1 else ""
         if not optimizer.has_rule():
             sections.append(Quotation(type(optimizer), heading, options))
             continue
-        state = _state(live, numbers[0])
+        state = None if live is None else first.next_state(live)
         if state is not None and "step" in state:
             heading += f", step {state['step']}"
-        dtype = "float32" if live is None else _dtype(group)
-        block = read_rule(optimizer, options, slots, state)
+        dtype = "float32" if live is None else first.dtype
+        shapes = {tuple(param.data.shape) for part in parts for param in part.params}
+        shape = shapes.pop() if live is not None and len(shapes) == 1 else None
+        block = read_rule(optimizer, options, slots, state, shape)
         sections.append(RuleSection(optimizer, heading, options, slots, state, dtype, block))
     return sections
 
 
-def _state(live: Optimizer | None, number: int) -> Mapping[str, Any] | None:
-    """The state of the first parameter of a group in the next step.
+def _heading(parts: Sequence[_Part]) -> str:
+    """Which groups they are of, and which parameters, if not all."""
 
-    Of an array, it only tells that it is there.
-    """
-    if live is None:
-        return None
-    options, slots = live._read(live.param_groups[number], number)
-    params = live.param_groups[number]["params"]
-    entry = next((live.state[p] for p in params if live.state.get(p)), {})
-    state: dict[str, Any] = {}
-    for slot in slots:
-        if slot.scalar:
-            state[slot.name] = python_number(entry.get(slot.name, slot.start(options)))
-        elif slot.name in entry or slot.initial is not None:
-            state[slot.name] = ...
-    if "step" in state:
-        state["step"] = int(state["step"]) + 1
-    return state
+    def listed(what: str, numbers: Sequence[int]) -> str:
+        return f", {what}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
-
-def _dtype(group: Mapping[str, Any]) -> str:
-    """In which precision a group is updated."""
-    params = group["params"]
-    return str(compute_dtype(params[0].data)).rpartition(".")[2] if params else "float32"
+    if not any(part.indices for part in parts):
+        return listed("group", [part.group for part in parts])
+    return "".join(
+        listed("group", [part.group]) + (listed("parameter", part.indices) if part.indices else "")
+        for part in parts
+    )

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ __all__ = [
     "Return",
     "Symbol",
     "evaluate",
+    "functions",
     "lines",
     "symbols",
     "tidy",
@@ -48,17 +50,18 @@ class Symbol:
     ----------
     name : str
         What the rule calls it.
-    kind : {"before", "after", "option", "local", "constant"}
+    kind : {"before", "after", "option", "local", "constant", "shape"}
         ``"param"``, ``"grad"`` or an entry of the state before the step; after it; an option; a
-        local variable of the rule, and one that depends on options alone.
+        local variable of the rule, and one that depends on options alone; a length of the
+        parameter.
     index : int, optional
-        Which element of an option that is a tuple.
+        Which element of an option that is a tuple; which dimension.
     version : int
         How often a local variable had been assigned before.
     """
 
     name: str
-    kind: Literal["before", "after", "option", "local", "constant"] = "before"
+    kind: Literal["before", "after", "option", "local", "constant", "shape"] = "before"
     index: int | None = None
     version: int = 0
 
@@ -70,8 +73,8 @@ class Operation:
     Attributes
     ----------
     function : str
-        As the array API standard names it, or ``math.…`` for numbers; ``"exists"`` asks whether
-        an entry of the state is there.
+        As the array API standard names it, or ``math.…`` for numbers; ``module:name`` is one that
+        is `arrayopt.whole.named`; ``"exists"`` asks whether an entry of the state is there.
     arguments : tuple of Expression
     options : tuple of (str, object)
         Keyword arguments.
@@ -153,6 +156,14 @@ def symbols(expression: Expression) -> Iterator[Symbol]:
             yield from symbols(argument)
 
 
+def functions(expression: Expression) -> Iterator[str]:
+    """The functions in an expression."""
+    if isinstance(expression, Operation):
+        yield expression.function
+        for argument in expression.arguments:
+            yield from functions(argument)
+
+
 #: What the operators of Python are for arrays and for numbers alike.
 OPERATORS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -199,6 +210,9 @@ def evaluate(expression: Expression, value_of: Callable[[Symbol], Any], xp: Any)
         return abs(arguments[0])
     if name == "sqrt" and isinstance(arguments[0], (int, float)):
         return arguments[0] ** 0.5  # as a rule writes it
+    home, colon, function = name.rpartition(":")
+    if colon:
+        return getattr(importlib.import_module(home), function)(xp, *arguments)
     home, _, function = name.rpartition(".")
     owner = math if home == "math" else operator.attrgetter(home)(xp) if home else xp
     return getattr(owner, function)(*arguments, **dict(expression.options))
@@ -239,6 +253,8 @@ def tidy(expression: Expression) -> Expression:
             return Operation("pow", (base, Number(2)))
         case "multiply", (Operation("multiply", (weight, base)), factor) if base == factor:
             return Operation("multiply", (weight, Operation("pow", (base, Number(2)))))
+        case "multiply", (base, Number(1)):
+            return base
         case "square", (base,):
             return Operation("pow", (base, Number(2)))
         case "reciprocal", (base,):

@@ -14,6 +14,8 @@ from arrayopt.explaining.expressions import (
     Line,
     Return,
     Symbol,
+    functions,
+    lines,
     symbols,
     tidy,
 )
@@ -190,6 +192,8 @@ def python(block: Block, title: str) -> str:
         if symbol.kind == "option":
             index = "" if symbol.index is None else f"[{symbol.index}]"
             return f'group["{symbol.name}"]{index}'
+        if symbol.kind == "shape":
+            return f"{symbol.name}[{symbol.index}]"
         if symbol.kind == "before" and symbol.name not in ("param", "grad"):
             return f'state["{symbol.name}"]'
         name = re.sub(r"\W", "_", symbol.name)
@@ -197,13 +201,16 @@ def python(block: Block, title: str) -> str:
 
     names = Names(block, written, lambda name, count: name + "_" * count)
     rows = [*_python_rows(block, Python(names), names, "    ")]
-    uses_math = any("math." in row for row in rows)
     function = re.sub(r"\W", "_", title).lower()
-    head = "import math\n\n\n" if uses_math else ""
+    called = [name for line in lines(block) for name in functions(line.expression)]
+    modules = {name.rpartition(":")[0] for name in called if ":" in name}
+    modules |= {"math"} if any("math." in row for row in rows) else set()
+    head = "".join(f"import {name}\n" for name in sorted(modules))
+    head += "\n\n" if modules else ""
     return f"{head}def {function}(xp, param, grad, state, group):\n" + "\n".join(rows) + "\n"
 
 
-_TAKEN = frozenset({"xp", "state", "group", "math", "abs"})
+_TAKEN = frozenset({"xp", "state", "group", "math", "arrayopt", "abs"})
 
 
 def _python_rows(block: Block, show: Python, names: Names, indent: str) -> Iterator[str]:

@@ -70,7 +70,7 @@ class Naming:
                 version = versions.get(name, 0)
                 versions[name] = version + 1
                 parts = symbols(self._reference(expression))
-                constant = all(part.kind in ("option", "constant") for part in parts)
+                constant = all(part.kind in ("option", "constant", "shape") for part in parts)
                 kind = "constant" if constant else "local"
                 symbol = Symbol(name, kind, version=version)  # type: ignore[arg-type]
             self._named[id(expression)] = symbol

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar
@@ -72,7 +73,7 @@ class Printer:
             return self.number(expression.value)
         if isinstance(expression, Symbol):
             return self.symbol(expression)
-        special = getattr(self, f"on_{expression.function.replace('.', '_')}", None)
+        special = getattr(self, f"on_{re.sub('[.:]', '_', expression.function)}", None)
         if special is not None:
             found: Spelled = special(*expression.arguments)
             return found

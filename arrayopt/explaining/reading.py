@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arrayopt.explaining.expressions import Block, Item, Symbol
@@ -37,6 +37,7 @@ def read_rule(
     options: Mapping[str, Any],
     slots: tuple[StateSlot, ...],
     state: Mapping[str, Any] | None = None,
+    shape: Sequence[int] | None = None,
 ) -> Block:
     """What the rule of an optimizer does.
 
@@ -50,6 +51,8 @@ def read_rule(
     state : mapping, optional
         The state of a parameter in this step, with the numbers that the rule gets. It decides on
         branches that depend on the step. By default, both ways are read.
+    shape : sequence of int, optional
+        That of the parameter, which decides likewise; both ways are read by default.
 
     Raises
     ------
@@ -73,7 +76,8 @@ def read_rule(
             begun = {}
             made = {name for name in made if name not in state}
         there = {name: value for name, value in entries.items() if name not in made}
-        param, grad = SymbolicArray(Symbol("param")), SymbolicArray(Symbol("grad"))
+        lengths = _lengths(shape, run) if optimizer.matrices else None
+        param, grad = SymbolicArray(Symbol("param"), lengths), SymbolicArray(Symbol("grad"))
         with watching(codes, run.bind):
             outcome = reader._update(
                 SymbolicNamespace(), param, grad, SymbolicState(there, begun, run), group
@@ -93,7 +97,7 @@ def read_rule(
             )
         return merged(explore((*answers, True)), explore((*answers, False)), len(answers))
 
-    return tuple(explore() if state is None else follow(()))
+    return tuple(explore())
 
 
 def _option(name: str, value: Any, run: Run) -> Any:
@@ -106,6 +110,14 @@ def _option(name: str, value: Any, run: Run) -> Any:
             for index, number in enumerate(value)
         )
     return SymbolicNumber(Symbol(name, "option"), value, run) if expression_of(value) else value
+
+
+def _lengths(shape: Sequence[int] | None, run: Run) -> tuple[SymbolicNumber, ...]:
+    """The shape of a matrix, with a symbol for each dimension."""
+    return tuple(
+        SymbolicNumber(Symbol("param.shape", "shape", dimension), length, run)
+        for dimension, length in enumerate(shape or (None, None))
+    )
 
 
 def _entry(slot: StateSlot, state: Mapping[str, Any] | None, run: Run) -> Any:

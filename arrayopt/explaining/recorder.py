@@ -27,7 +27,7 @@ from arrayopt.namespace import (
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import is_number, python_number
 from arrayopt.scaling import read_scaling
-from arrayopt.state import read_entry
+from arrayopt.state import own_slots, read_entry
 
 __all__ = ["record"]
 
@@ -223,7 +223,7 @@ def _values(
     names: Collection[str] | None,
 ) -> dict[str, Any]:
     """What the rule computes for a parameter, as arrays of NumPy and plain numbers."""
-    options, slots = reading
+    options = reading.options
     array = data_of(param, label, bool(options.get("differentiable")))
     dense = optimizer.moves_all(options)
     if is_sparse(grad) and not dense:
@@ -232,12 +232,14 @@ def _values(
         )
     grad = read_grad(grad, array, label, densify=dense)
     entry = optimizer.state.get(param) or {}
+    slots = own_slots(reading.slots, array, entry, label)
     present, numbers = read_entry(entry, array, slots, options, label)
     states = {name: entry[name] for name in present}
     for slot in slots:
         initial = None if slot.scalar or slot.name in states else slot.start(options)
         if initial is not None:
-            states[slot.name] = filled_like(array, initial)
+            (model,) = slot.models([array])
+            states[slot.name] = filled_like(model, initial)
     scalars = dict(zip((slot.name for slot in slots if slot.scalar), numbers))
     if "step" in scalars:
         scalars["step"] += 1

@@ -81,7 +81,7 @@ class RuleSection:
         """Aligned equations, and what the symbols are."""
         parts = []
         for symbol, told in self.legend:
-            name = re.sub(r"[\w\[\]]+", r"`\g<0>`", told, count=1)
+            name = re.sub(r"[\w.\[\]]+", r"`\g<0>`", told, count=1)
             parts.append(f"${symbol}${name}")
         return f"$$\n{self.latex}\n$$\n\n{', '.join(parts)}"
 
@@ -112,14 +112,16 @@ class RuleSection:
         return [*self._values(), *self._entries()]
 
     def _values(self) -> list[tuple[str, str]]:
-        """The options in the equations, with their values."""
-        used = dict.fromkeys(s for s in layout.used(self.block) if s.kind == "option")
+        """The options in the equations, with their values, and the lengths of the parameter."""
         found = []
-        for symbol in used:
-            value = self.options[symbol.name]
+        for symbol in dict.fromkeys(layout.used(self.block)):
             index = "" if symbol.index is None else f"[{symbol.index}]"
-            value = value if symbol.index is None else value[symbol.index]
-            found.append((self.notation(symbol), f" = {symbol.name}{index} = {value:g}"))
+            if symbol.kind == "shape":
+                found.append((self.notation(symbol), f" = {symbol.name}{index}"))
+            elif symbol.kind == "option":
+                value = self.options[symbol.name]
+                value = value if symbol.index is None else value[symbol.index]
+                found.append((self.notation(symbol), f" = {symbol.name}{index} = {value:g}"))
         return found
 
     def _entries(self) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -28,6 +28,12 @@ class SymbolicNamespace:
         """Write down a call."""
         expressions = tuple(argument_of(f"xp.{self._home}", argument) for argument in arguments)
         return SymbolicArray(Operation(self._home, expressions, tuple(options.items())))
+
+    def written(self, function: Callable[..., Any], arguments: Sequence[Any]) -> SymbolicArray:
+        """Write down a call of a function that is `arrayopt.whole.named`."""
+        name = f"{function.__module__}:{function.__name__}"
+        expressions = tuple(argument_of(name, argument) for argument in arguments)
+        return SymbolicArray(Operation(name, expressions))
 
 
 class SymbolicState(Mapping[str, Any]):

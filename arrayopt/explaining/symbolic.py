@@ -210,14 +210,29 @@ class SymbolicArray:
     Attributes
     ----------
     expression : Expression
+    lengths : tuple of SymbolicNumber or None
+        Its shape, if that is to be known.
     """
 
-    __slots__ = ("expression",)
+    __slots__ = ("expression", "lengths")
     __hash__ = None  # type: ignore[assignment]
     __array_ufunc__ = None
 
-    def __init__(self, expression: Expression) -> None:
+    def __init__(
+        self, expression: Expression, lengths: tuple[SymbolicNumber, ...] | None = None
+    ) -> None:
         self.expression = expression
+        self.lengths = lengths
+
+    @property
+    def shape(self) -> tuple[SymbolicNumber, ...]:
+        """The lengths of the dimensions, of a parameter that has a certain number of them."""
+        if self.lengths is None:
+            raise TraceError(
+                "an array's .shape cannot be explained, unless it is the parameter, and the class "
+                "takes `matrices` alone"
+            )
+        return self.lengths
 
     @property
     def T(self) -> SymbolicArray:  # noqa: N802  (so it is called in the standard)

@@ -33,6 +33,7 @@ GREEK = {
 NAMES: dict[str, Written] = {
     # what a rule is given
     "param": (r"\theta_{t-1}", r"\theta_{t}"),
+    "param.shape": ("m", "n"),
     "grad": "g_{t}",
     "step": "t",
     # options

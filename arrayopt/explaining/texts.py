@@ -97,6 +97,8 @@ class LaTeX(Printer):
         """The larger one."""
         return self._of(r"\max", *arguments)
 
+    on_arrayopt_whole_larger = on_maximum
+
     def on_minimum(self, *arguments: Expression) -> Spelled:
         """The smaller one."""
         return self._of(r"\min", *arguments)
@@ -109,7 +111,7 @@ class LaTeX(Printer):
         return rf"{name}\left({', '.join(map(self, arguments))}\right)", Level.ATOM
 
     def call(self, operation: Operation) -> str:
-        name = operation.function.removeprefix("math.")
+        name = short(operation.function)
         escaped = name.replace("_", r"\_")
         command = f"\\{name}" if name in _KNOWN else rf"\operatorname{{{escaped}}}"
         options = "".join(
@@ -180,9 +182,14 @@ class Text(Printer):
         return super().negated(condition)
 
     def call(self, operation: Operation) -> str:
-        short = {"maximum": "max", "minimum": "min"}
-        name = operation.function.removeprefix("math.")
-        return f"{short.get(name, name)}({self.arguments(operation)})"
+        name = short(operation.function)
+        name = {"maximum": "max", "minimum": "min", "larger": "max"}.get(name, name)
+        return f"{name}({self.arguments(operation)})"
+
+
+def short(function: str) -> str:
+    """The name of a function without that of its module (but `linalg.…`)."""
+    return function.rpartition(":")[2].removeprefix("math.")
 
 
 def _raised(text: str) -> bool:
@@ -243,5 +250,7 @@ class Python(Printer):
 
     def call(self, operation: Operation) -> str:
         name = operation.function
+        if ":" in name:
+            return f"{name.replace(':', '.')}(xp, {self.arguments(operation)})"
         home = "" if name.startswith("math.") else "xp."
         return f"{home}{name}({self.arguments(operation)})"

@@ -35,7 +35,7 @@ def class_of(optimizer: Any) -> type[Optimizer] | None:
     That of a subclass is the one that it is derived from.
     """
     for base in type(optimizer).__mro__:
-        if base.__module__.startswith(("arrayopt.algorithms.", "torch.optim.")):
+        if f"{base.__module__}.".startswith(("arrayopt.algorithms.", "torch.optim.")):
             return next((cls for cls in _CLASSES if cls.__name__ == base.__name__), None)
     return None
 

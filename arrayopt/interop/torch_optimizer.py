@@ -123,7 +123,11 @@ def _complete(
     if not entry and cls is not algorithms.Adagrad:
         return
     slots = slots_under(cls.state_table, group)
-    missing = [s for s in slots if s.initial is not None and s.name not in (entry or {})]
+    missing = [  # (what depends on the shape of a parameter begins with the rest of its state)
+        s
+        for s in slots
+        if s.initial is not None and s.shape is None and s.name not in (entry or {})
+    ]
     if not missing:
         return
     entry = state[number] = dict(entry or {})
@@ -169,4 +173,4 @@ def _tensors(value: Any, dtype: Any) -> Any:
 def _torchs_options(cls: type[Optimizer]) -> set[str]:
     """The options that the installed torch has for the algorithm."""
     torch = need("torch", "arrayopt.interop")
-    return set(getattr(torch.optim, cls.__name__)([torch.zeros(1)]).defaults)
+    return set(getattr(torch.optim, cls.__name__)([torch.zeros(1, 1)]).defaults)

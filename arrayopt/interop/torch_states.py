@@ -20,7 +20,7 @@ def from_torch(source: Any) -> dict[str, Any]:
     Parameters
     ----------
     source : mapping or object
-        A ``state_dict`` of ``torch.optim``: of one of the thirteen algorithms, of a learning-rate
+        A ``state_dict`` of ``torch.optim``: of one of its fifteen algorithms, of a learning-rate
         scheduler (composed ones too) or of an ``AveragedModel``; or the object that has it, which
         is better: it tells Adam from AdamW, and a scheduler tells the present rates of its
         optimizer.
@@ -77,7 +77,7 @@ def from_torch(source: Any) -> dict[str, Any]:
         algorithm = _algorithm(source, state_dict)
         if algorithm is None and hasattr(source, "param_groups"):
             raise ValueError(
-                "expected an optimizer of one of the thirteen algorithms that are here, too, but "
+                "expected an optimizer of one of the algorithms that are here, too, but "
                 f"got a {type(source).__name__}"
             )
         return torch_optimizer.from_torch(state_dict, algorithm)

@@ -25,6 +25,7 @@ from arrayopt.namespace import (
 from arrayopt.namespace import device as device_of
 from arrayopt.parameter import Buffer, Module, assign, mismatch
 from arrayopt.swa_utils.averages import (
+    AVERAGE,
     Average,
     Averager,
     AveragingFunction,
@@ -155,7 +156,7 @@ class AveragedModel(Module):
         self._seen: tuple[weakref.ref[Module] | None, Tree | None] = (None, None)
         for name, entry in self._tree().parameters.items():
             if is_floating(entry.data):  # can it be averaged, and by what was asked for?
-                choices(data_of(entry, name), self._averager.switches)
+                choices(data_of(entry, name), self._averager.switches, AVERAGE)
 
     @property
     def n_averaged(self) -> int:
@@ -260,7 +261,7 @@ class AveragedModel(Module):
         options = {"weight": 0.0, **self._averager.switches}
         averages = [entry.data for entry in self._averaged(self._tree()).values()]
         arrays = filter(is_floating, averages)
-        return reports(approach, (), [(None, array, options) for array in arrays])
+        return reports(approach, AVERAGE, (), [(None, array, options) for array in arrays])
 
     @property
     def _average(self) -> Average | None:

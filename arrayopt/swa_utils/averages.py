@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from arrayopt.batching import Reading, build
+from arrayopt.inputs import Traits
 from arrayopt.namespace import (
     Array,
     convert,
@@ -26,6 +27,7 @@ from arrayopt.options import check_integer, python_number
 from arrayopt.parameter import assign, mismatch
 
 __all__ = [
+    "AVERAGE",
     "Average",
     "Averager",
     "AveragingFunction",
@@ -42,6 +44,9 @@ __all__ = [
     "get_swa_multi_avg_fn",
     "unlike",
 ]
+
+#: What the update of an average traits.
+AVERAGE = Traits("an average")
 
 #: How many sums of logarithms an average remembers: models that share its function take turns.
 SUMS = 8
@@ -240,13 +245,12 @@ class _Plan:
         self._fill(averages)
         self.agenda = build(
             approach,
-            name="an average",
+            traits=AVERAGE,
             params=[self.cells[index] for index in self.averaged],
             grads=[at_home(values[index], averages[index]) for index in self.averaged],
             labels=lambda number: label(self.averaged[number]),
             state={},
             reading=reading,
-            takes="dense",
             moves_all=False,
         )
 
