@@ -52,7 +52,7 @@ def chart(results: Sequence[Result], path: Path, caption: str) -> None:
     columns = 2 if len(workloads) > 3 else 1
     rows = max(1, -(-len(workloads) // columns))
     layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08)
-    figure = Figure(figsize=(8 * columns, 1.4 + 2.2 * rows), layout=layout)
+    figure = Figure(figsize=(9 * columns, 1.4 + 2.2 * rows), layout=layout)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for axes, workload in zip_longest(panels, workloads):
         if workload is None:
@@ -98,7 +98,8 @@ def _panel(axes: Any, bars: Sequence[Result], styles: Mapping[str, dict[str, Any
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(range(len(algorithms)), algorithms, fontsize="small")
+    fontsize = "small" if len(algorithms) < 13 else "x-small"
+    axes.set_xticks(range(len(algorithms)), algorithms, fontsize=fontsize)
     axes.set_xlim(-0.5, max(len(algorithms), LEAST_GROUPS) - 0.5)
     axes.tick_params(axis="x", length=0)
     axes.tick_params(axis="y", labelleft=True)

@@ -41,7 +41,7 @@ RECIPES: dict[str, Recipe] = {
     "Adagrad": Recipe({"lr": 0.05}),
     "Adamax": Recipe({"lr": 0.01}),
     "LBFGS": Recipe({"line_search_fn": "strong_wolfe", "max_iter": 5}, batch_size=None),
-    "Muon": Recipe({"lr": 0.02}),
+    "Muon": Recipe({"lr": 0.005}),
     "NAdam": Recipe({"lr": 0.003}),
     "RAdam": Recipe({"lr": 0.01}),
     "RMSprop": Recipe({"lr": 0.001}),
