@@ -20,7 +20,7 @@ from arrayopt.namespace import Array, beside, detach, device, has_place, is_writ
 from arrayopt.parameter import Parameter
 from arrayopt.scaling import Scaling, carry_out
 from arrayopt.sparse_grad import SparseGrad, put_rows, take_rows
-from arrayopt.state import StateSlot, check_begun, own_slots, read_entry
+from arrayopt.state import StateSlot, check_begun, read_entry
 from arrayopt.trace import Program, TraceError
 from arrayopt.witness import Witness, witness
 
@@ -112,7 +112,7 @@ class Work:
                     if not slot.scalar and slot.name not in batch.states:
                         initial = slot.start(batch.group)
                         if initial is not None:
-                            models = slot.models(batch.arrays)
+                            models = [slot.model(array) for array in batch.arrays]
                             batch.states[slot.name] = executor.allocate(models, initial)
             try:
                 self.program = executor.prepare(batch)
@@ -285,8 +285,7 @@ def build(
         check_kind(grad, traits, options, label)
         grad = read_grad(grad, array, label, densify=moves_all)
         entry = state.get(param)
-        own = own_slots(slots, array, entry or {}, label)
-        present, scalars = read_entry(entry or {}, array, own, options, label)
+        own, present, scalars = read_entry(entry or {}, array, slots, options, label)
         alone = None
         if isinstance(grad, SparseGrad):
             check_begun(own, present, label)

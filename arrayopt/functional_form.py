@@ -199,8 +199,7 @@ class _Form:
             return None
         value = slot.start(self.group)
         if not slot.scalar:
-            (model,) = slot.models([array])
-            return filled_like(model, 0.0 if value is None else value)
+            return filled_like(slot.model(array), 0.0 if value is None else value)
         # (an int that becomes a float later would change the structure that jax sees)
         return value if slot.name == "step" or is_array(value) else float(value)
 

@@ -120,9 +120,7 @@ def _read_states(
                 if name in scalars:
                     state[param][name] = state_number(value, name, where)
                 elif state_table or _is_like(value, param.data):
-                    model = param.data
-                    if name in slots:
-                        (model,) = slots[name].models([model])
+                    model = slots[name].model(param.data) if name in slots else param.data
                     check_state_array(value, model, name, where)
                     kind = f"{type(model)} {model.dtype} {device(model)}"
                     arrays.setdefault((name, kind), []).append((param, model, value))

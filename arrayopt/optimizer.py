@@ -212,10 +212,10 @@ class Optimizer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._slot_names = frozenset(slot.name for slot in cls.state_table)
-        alike = all(slot.shape is None for slot in cls.state_table)
-        elementwise = cls.elementwise and alike and not cls.matrices
-        cls._traits = Traits(cls.__name__, cls.gradients, elementwise, cls.matrices)
-        if cls.gradients != "dense" and not elementwise:
+        if cls.matrices or any(slot.shape for slot in cls.state_table):
+            cls.elementwise = False
+        cls._traits = Traits(cls.__name__, cls.gradients, cls.elementwise, cls.matrices)
+        if cls.gradients != "dense" and not cls.elementwise:
             raise TypeError(
                 f"{cls.__name__} looks at an array as a whole, so that it cannot be given the "
                 f'touched entries of a sparse gradient: expected gradients="dense", but got '

@@ -17,7 +17,6 @@ __all__ = [
     "StateSlot",
     "check_begun",
     "check_state_array",
-    "own_slots",
     "read_entry",
     "slots_for",
     "slots_under",
@@ -86,11 +85,9 @@ class StateSlot:
         """The shape of the entry of a parameter of this shape; None if it has none."""
         return tuple(shape) if self.shape is None else self.shape(tuple(shape))
 
-    def models(self, arrays: Sequence[Array]) -> Sequence[Array]:
-        """Arrays of the shapes of the entries, each like its parameter in all else."""
-        if self.shape is None:
-            return arrays
-        return [empty_like(array, self.shape_for(array.shape) or ()) for array in arrays]
+    def model(self, array: Array) -> Array:
+        """An array of the shape of the entry, and like the parameter `array` in all else."""
+        return array if self.shape is None else empty_like(array, self.shape_for(array.shape) or ())
 
     def start(self, options: Mapping[str, Any]) -> Any:
         """The initial value under `options`."""
@@ -109,15 +106,19 @@ def slots_for(slots: Sequence[StateSlot], shape: Sequence[int]) -> tuple[StateSl
     return tuple(slot for slot in slots if slot.shape_for(shape) is not None)
 
 
-def own_slots(
-    slots: Sequence[StateSlot], array: Array, entry: Mapping[str, Any], label: str
-) -> tuple[StateSlot, ...]:
-    """The same for a parameter that may have changed its shape, of which there are some already.
+def read_entry(
+    entry: Mapping[str, Any],
+    array: Array,
+    slots: tuple[StateSlot, ...],
+    options: Mapping[str, Any],
+    label: str,
+) -> tuple[tuple[StateSlot, ...], tuple[str, ...], tuple[Any, ...]]:
+    """The state that a parameter should have; the names of its arrays, checked, and its numbers.
 
     Raises
     ------
-    ValueError
-        If there is one that a parameter of its shape does not have.
+    ValueError, TypeError
+        If an entry does not fit, or is one that a parameter of this shape does not have.
     """
     own = slots_for(slots, array.shape)
     strange = [slot.name for slot in slots if slot not in own and slot.name in entry]
@@ -126,26 +127,15 @@ def own_slots(
             f"{label}: a parameter of shape {tuple(array.shape)} has no state {strange}, which is "
             "that of another shape"
         )
-    return own
-
-
-def read_entry(
-    entry: Mapping[str, Any],
-    array: Array,
-    slots: tuple[StateSlot, ...],
-    options: Mapping[str, Any],
-    label: str,
-) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """The names of the state arrays that a parameter has, checked, and its state numbers."""
-    kept = [s for s in slots if not s.scalar and s.name in entry]
+    kept = [s for s in own if not s.scalar and s.name in entry]
     for slot in kept:
         _check_state(entry[slot.name], array, slot, label)
     scalars = tuple(
         state_number(entry[s.name], s.name, label) if s.name in entry else s.start(options)
-        for s in slots
+        for s in own
         if s.scalar
     )
-    return tuple(slot.name for slot in kept), scalars
+    return own, tuple(slot.name for slot in kept), scalars
 
 
 def check_begun(slots: tuple[StateSlot, ...], present: tuple[str, ...], label: str) -> None:

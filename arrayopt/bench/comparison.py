@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from arrayopt.bench.averaging import find
-from arrayopt.bench.contenders import CONTENDERS, OURS, Contender, Side, installed
+from arrayopt.bench.contenders import CONTENDERS, OURS, Contender, Side, installed, taken
 from arrayopt.bench.measure import (
     YARDSTICKS,
     Effort,
@@ -212,8 +211,7 @@ def compare(
         Those of arrayopt first, then those of the rivals.
     """
     everyone = settings.contenders
-    if find(algorithm).matrices:
-        numbers = numbers.matrices()
+    numbers = taken(algorithm, numbers)
 
     def takes_part(name: str) -> bool:
         contender = everyone.get(name)

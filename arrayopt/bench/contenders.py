@@ -29,6 +29,7 @@ __all__ = [
     "installed",
     "rivals",
     "runs",
+    "taken",
     "takes",
 ]
 
@@ -290,6 +291,11 @@ def runs(algorithm: str, workload: Workload) -> bool:
     """
     cls = find(algorithm)
     return takes(cls, workload.rows is not None) and (workload.hidden or not cls.matrices)
+
+
+def taken(algorithm: str, numbers: Problem) -> Problem:
+    """The parameters of a workload that an algorithm takes."""
+    return numbers.matrices() if find(algorithm).matrices else numbers
 
 
 def _accepts(cls: Any, options: Mapping[str, bool]) -> bool:

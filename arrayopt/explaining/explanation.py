@@ -264,10 +264,10 @@ def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection 
         kinds.setdefault(repr((part.options, state, part.dtype, names)), []).append(part)
     sections: list[RuleSection | Quotation] = []
     for parts in kinds.values():
-        *_, options, slots = first = parts[0]
+        first = parts[0]
         heading = _heading(parts) if len(kinds) > 1 else ""
         if not optimizer.has_rule():
-            sections.append(Quotation(type(optimizer), heading, options))
+            sections.append(Quotation(type(optimizer), heading, first.options))
             continue
         state = None if live is None else first.next_state(live)
         if state is not None and "step" in state:
@@ -275,8 +275,9 @@ def _sections(optimizer: Optimizer, live: Optimizer | None) -> list[RuleSection 
         dtype = "float32" if live is None else first.dtype
         shapes = {tuple(param.data.shape) for part in parts for param in part.params}
         shape = shapes.pop() if live is not None and len(shapes) == 1 else None
-        block = read_rule(optimizer, options, slots, state, shape)
-        sections.append(RuleSection(optimizer, heading, options, slots, state, dtype, block))
+        told = first.options, first.slots, state
+        block = read_rule(optimizer, *told, shape)
+        sections.append(RuleSection(optimizer, heading, *told, dtype, block))
     return sections
 
 

@@ -27,7 +27,7 @@ from arrayopt.namespace import (
 from arrayopt.optimizer import Optimizer
 from arrayopt.options import is_number, python_number
 from arrayopt.scaling import read_scaling
-from arrayopt.state import own_slots, read_entry
+from arrayopt.state import read_entry
 
 __all__ = ["record"]
 
@@ -232,14 +232,12 @@ def _values(
         )
     grad = read_grad(grad, array, label, densify=dense)
     entry = optimizer.state.get(param) or {}
-    slots = own_slots(reading.slots, array, entry, label)
-    present, numbers = read_entry(entry, array, slots, options, label)
+    slots, present, numbers = read_entry(entry, array, reading.slots, options, label)
     states = {name: entry[name] for name in present}
     for slot in slots:
         initial = None if slot.scalar or slot.name in states else slot.start(options)
         if initial is not None:
-            (model,) = slot.models([array])
-            states[slot.name] = filled_like(model, initial)
+            states[slot.name] = filled_like(slot.model(array), initial)
     scalars = dict(zip((slot.name for slot in slots if slot.scalar), numbers))
     if "step" in scalars:
         scalars["step"] += 1

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from arrayopt.bench.averaging import find, names
-from arrayopt.bench.contenders import Ours, runs, takes
+from arrayopt.bench.contenders import Ours, runs, taken, takes
 from arrayopt.bench.workloads import WORKLOADS, Problem, problem
 
 #: Whether to leave most combinations out, and save smaller checkpoints, as ``make bench`` asks for.
@@ -57,9 +57,7 @@ class Steps:
     def setup(self, algorithm: str, implementation: str, workload: str, dtype: str) -> None:
         if not runs(algorithm, WORKLOADS[workload]):
             raise NotImplementedError
-        numbers = problem(WORKLOADS[workload].shapes, dtype)
-        if find(algorithm).matrices:
-            numbers = numbers.matrices()
+        numbers = taken(algorithm, problem(WORKLOADS[workload].shapes, dtype))
         self.step = warm_step(algorithm, numbers, implementation)
 
     def time_step(self, *_: str) -> None:
